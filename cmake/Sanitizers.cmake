@@ -1,0 +1,6 @@
+set(NOID_SANITIZE "" CACHE STRING "Sanitizers for our own binaries, as -fsanitize= takes them")
+if(NOID_SANITIZE)
+  add_compile_options(-fsanitize=${NOID_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${NOID_SANITIZE})
+endif()
+option(NOID_FUZZ "Build the libFuzzer targets (clang)" OFF)

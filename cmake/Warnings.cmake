@@ -1,0 +1,10 @@
+# One place for warnings: every noid target links this.
+add_library(noid_warnings INTERFACE)
+target_compile_options(noid_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wconversion -Wno-sign-conversion -Wcast-align -Wformat=2 -Wimplicit-fallthrough
+  $<$<CXX_COMPILER_ID:GNU>:-Wduplicated-cond -Wlogical-op -Wno-missing-field-initializers>)
+option(NOID_WERROR "Warnings are errors" ON)
+if(NOID_WERROR)
+  target_compile_options(noid_warnings INTERFACE -Werror)
+endif()
