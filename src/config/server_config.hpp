@@ -1,0 +1,82 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/units.hpp"
+
+namespace noid::config {
+
+// Everything that server.toml, NOID_* variables and flags can set, checked and with `~` expanded.
+// Later sources win: built-in default, file, environment, flag. docs/server.md lists the keys.
+struct ServerConfig {
+    struct Server {
+        std::string listen = "0.0.0.0:7654";
+        std::chrono::milliseconds timeout{30'000};          // of a request, never of a stream
+        std::uint32_t workers = 4;
+        std::uint32_t max_ws_sessions = 256;
+        bool trust_forwarded_for = false;
+        std::chrono::seconds exec_timeout{30};              // REST exec without a timeout of its own
+        std::chrono::seconds console_timeout{3600};         // idle
+        std::optional<std::string> metrics_listen;          // "127.0.0.1:9090"
+        std::string domain;                                 // for <port>-<vm>-<user>.<domain>
+    } server;
+    struct Paths {
+        std::filesystem::path kernel;                       // default: <data_dir>/images/vmlinux
+        std::filesystem::path initrd;                       // default: <data_dir>/images/initrd.cpio
+        std::filesystem::path rootfs;                       // default: <data_dir>/images/debian-12.ext4
+        std::filesystem::path data_dir;                     // default: ~/.noid
+        std::filesystem::path netd_socket = "/run/noid/netd.sock";
+    } paths;
+    struct Limits {                                         // per user unless said otherwise
+        std::uint32_t max_vms = 100;
+        MiB max_memory_per_vm{4096};
+        std::uint32_t max_vcpus_per_vm = 16;
+        MiB max_disk_per_vm{65536};
+        std::uint32_t max_sessions_per_vm = 128;
+        std::uint64_t max_body_bytes = 1024 * 1024;         // JSON bodies; uploads are streamed
+    } limits;
+    struct Logging {
+        enum class Level : std::uint8_t { debug, info, warn, error } level = Level::info;
+        enum class Format : std::uint8_t { text, json } format = Format::text;
+    } logging;
+    struct Vmm {
+        enum class Choice : std::uint8_t { automatic, qemu, firecracker } kind = Choice::automatic;
+        std::filesystem::path firecracker = "/usr/local/bin/firecracker";
+        std::filesystem::path qemu = "/usr/bin/qemu-system-x86_64";
+        enum class Accelerator : std::uint8_t { automatic, kvm, tcg } accelerator = Accelerator::automatic;
+    } vmm;
+    struct Guest {
+        std::string init = "agent";                         // or an absolute path such as /sbin/init
+        std::chrono::seconds boot_timeout{60};
+        std::string extra_kernel_arguments;
+    } guest;
+    struct Storage {
+        enum class Pool : std::uint8_t { automatic, never } pool = Pool::automatic;
+        MiB pool_size{16384};
+    } storage;
+};
+
+// The place where a bad value was given, as an operator reads it: "server.toml:3:10" or
+// "NOID_LISTEN" or "--listen".
+struct ConfigSource {
+    std::optional<std::filesystem::path> file;              // --config; else searched, see find_config
+    std::vector<std::pair<std::string, std::string>> flags; // "listen" → value, already split
+    std::function<std::optional<std::string>(const std::string&)> environment;  // getenv, or a test's
+};
+
+// --config, else ~/.noid/server.toml, else /etc/noid/server.toml, ./server.toml where `serve` was
+// said; none of them there: nullopt, and defaults hold.
+[[nodiscard]] std::optional<std::filesystem::path> find_config(const ConfigSource& source, bool in_working_directory);
+
+// Reads, merges and checks. The error names file, line and column (or variable or flag), what was
+// found and what is expected. Nothing outside is touched.
+[[nodiscard]] Result<ServerConfig> load_server_config(const ConfigSource& source, bool in_working_directory);
+
+}  // namespace noid::config

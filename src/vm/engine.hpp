@@ -1,0 +1,67 @@
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/async.hpp"
+#include "base/error.hpp"
+#include "config/server_config.hpp"
+#include "vm/tenant.hpp"
+#include "vmm/vmm.hpp"
+
+namespace noid::vm {
+
+struct User {
+    std::string id;             // UUID
+    std::string name;
+    std::string created_at;     // UTC "YYYY-MM-DD HH:MM:SS"
+};
+
+struct EngineNumbers {          // for /metrics
+    std::size_t vms_total = 0;
+    std::size_t vms_running = 0;
+    std::uint64_t memory_bytes = 0;
+    double cpu_seconds = 0;
+    std::uint64_t disk_bytes = 0;
+};
+
+// Everything below the API: users, tenants, VMs. One per server process and data directory; holds
+// the data directory's lock while it lives. Thread-safe.
+class Engine {
+  public:
+    Engine() = default;
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+    virtual ~Engine() = default;
+
+    // Takes the data directory (conflict when another server has it), finishes or rolls back what
+    // was interrupted, takes running VMs over again.
+    [[nodiscard]] static Awaitable<Result<std::unique_ptr<Engine>>> open(asio::io_context& loop,
+                                                                         const config::ServerConfig& config,
+                                                                         std::unique_ptr<vmm::Vmm> vmm);
+
+    // The tenant of a valid token (either spelling), or unauthenticated ("invalid token").
+    // Constant time in the token. No I/O.
+    [[nodiscard]] virtual Result<std::shared_ptr<Tenant>> authenticate(std::string_view token) const = 0;
+
+    // User administration, effective at once. The secret is 64 hexadecimal characters, shown once.
+    struct NewToken {
+        User user;
+        std::string secret;
+    };
+    virtual Awaitable<Result<NewToken>> create_user(std::string name) = 0;
+    virtual Awaitable<Result<NewToken>> rotate_token(std::string name) = 0;
+    virtual Awaitable<Result<std::vector<User>>> users() = 0;
+    // Stops and removes everything the user has. The error says what is left and why.
+    virtual Awaitable<Result<User>> delete_user(std::string name) = 0;
+
+    [[nodiscard]] virtual EngineNumbers numbers() const = 0;
+    [[nodiscard]] virtual const vmm::Description& vmm() const = 0;
+
+    // Lets go of every VM without stopping it (they run on and are taken over by the next server).
+    virtual Awaitable<void> close() = 0;
+};
+
+}  // namespace noid::vm
