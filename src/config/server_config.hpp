@@ -18,29 +18,29 @@ namespace noid::config {
 struct ServerConfig {
     struct Server {
         std::string listen = "0.0.0.0:7654";
-        std::chrono::milliseconds timeout{30'000};          // of a request, never of a stream
+        std::chrono::milliseconds timeout{30'000};  // of a request, never of a stream
         std::uint32_t workers = 4;
         std::uint32_t max_ws_sessions = 256;
         bool trust_forwarded_for = false;
-        std::chrono::seconds exec_timeout{30};              // REST exec without a timeout of its own
-        std::chrono::seconds console_timeout{3600};         // idle
-        std::optional<std::string> metrics_listen;          // "127.0.0.1:9090"
-        std::string domain;                                 // for <port>-<vm>-<user>.<domain>
+        std::chrono::seconds exec_timeout{30};       // REST exec without a timeout of its own
+        std::chrono::seconds console_timeout{3600};  // idle
+        std::optional<std::string> metrics_listen;   // "127.0.0.1:9090"
+        std::string domain;                          // for <port>-<vm>-<user>.<domain>
     } server;
     struct Paths {
-        std::filesystem::path kernel;                       // default: <data_dir>/images/vmlinux
-        std::filesystem::path initrd;                       // default: <data_dir>/images/initrd.cpio
-        std::filesystem::path rootfs;                       // default: <data_dir>/images/debian-12.ext4
-        std::filesystem::path data_dir;                     // default: ~/.noid
+        std::filesystem::path kernel;    // default: <data_dir>/images/vmlinux
+        std::filesystem::path initrd;    // default: <data_dir>/images/initrd.cpio
+        std::filesystem::path rootfs;    // default: <data_dir>/images/debian-12.ext4
+        std::filesystem::path data_dir;  // default: ~/.noid
         std::filesystem::path netd_socket = "/run/noid/netd.sock";
     } paths;
-    struct Limits {                                         // per user unless said otherwise
+    struct Limits {  // per user unless said otherwise
         std::uint32_t max_vms = 100;
         MiB max_memory_per_vm{4096};
         std::uint32_t max_vcpus_per_vm = 16;
         MiB max_disk_per_vm{65536};
         std::uint32_t max_sessions_per_vm = 128;
-        std::uint64_t max_body_bytes = 1024 * 1024;         // JSON bodies; uploads are streamed
+        std::uint64_t max_body_bytes = 1024 * 1024;  // JSON bodies; uploads are streamed
     } limits;
     struct Logging {
         enum class Level : std::uint8_t { debug, info, warn, error } level = Level::info;
@@ -53,7 +53,7 @@ struct ServerConfig {
         enum class Accelerator : std::uint8_t { automatic, kvm, tcg } accelerator = Accelerator::automatic;
     } vmm;
     struct Guest {
-        std::string init = "agent";                         // or an absolute path such as /sbin/init
+        std::string init = "agent";  // or an absolute path such as /sbin/init
         std::chrono::seconds boot_timeout{60};
         std::string extra_kernel_arguments;
     } guest;
@@ -63,17 +63,25 @@ struct ServerConfig {
     } storage;
 };
 
-// The place where a bad value was given, as an operator reads it: "server.toml:3:10" or
-// "NOID_LISTEN" or "--listen".
+// Where settings come from, besides the built-in defaults.
 struct ConfigSource {
-    std::optional<std::filesystem::path> file;              // --config; else searched, see find_config
-    std::vector<std::pair<std::string, std::string>> flags; // "listen" → value, already split
+    std::optional<std::filesystem::path> file;               // --config; else searched, see find_config
+    std::vector<std::pair<std::string, std::string>> flags;  // "listen" → value, already split
     std::function<std::optional<std::string>(const std::string&)> environment;  // getenv, or a test's
 };
 
-// --config, else ~/.noid/server.toml, else /etc/noid/server.toml, ./server.toml where `serve` was
-// said; none of them there: nullopt, and defaults hold.
-[[nodiscard]] std::optional<std::filesystem::path> find_config(const ConfigSource& source, bool in_working_directory);
+// One key with the names it has elsewhere: "server.listen", --listen, NOID_LISTEN.
+struct Setting {
+    std::string key;
+    std::string flag;  // without the dashes
+    std::string variable;
+};
+[[nodiscard]] std::vector<Setting> settings();
+
+// --config; else ./server.toml where `serve` was said; else ~/.noid/server.toml, then
+// /etc/noid/server.toml. None of them there: nullopt, and defaults hold.
+[[nodiscard]] std::optional<std::filesystem::path> find_config(const ConfigSource& source,
+                                                               bool in_working_directory);
 
 // Reads, merges and checks. The error names file, line and column (or variable or flag), what was
 // found and what is expected. Nothing outside is touched.
