@@ -1,6 +1,10 @@
 set(NOID_SANITIZE "" CACHE STRING "Sanitizers for our own binaries, as -fsanitize= takes them")
+# Every library, test and program links this, except what runs inside a guest: the agent is PID 1 of a
+# machine that has no sanitizer run-time, and is linked statically.
+add_library(noid_sanitizers INTERFACE)
 if(NOID_SANITIZE)
-  add_compile_options(-fsanitize=${NOID_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
-  add_link_options(-fsanitize=${NOID_SANITIZE})
+  target_compile_options(noid_sanitizers INTERFACE
+    -fsanitize=${NOID_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(noid_sanitizers INTERFACE -fsanitize=${NOID_SANITIZE})
 endif()
 option(NOID_FUZZ "Build the libFuzzer targets (clang)" OFF)
