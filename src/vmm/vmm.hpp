@@ -107,8 +107,11 @@ class Machine {
     // The disk is the caller's to clone while the machine is paused.
     virtual Awaitable<Result<SaveReport>> save(const SnapshotFiles& files, SnapshotKind kind) = 0;
 
-    // Bytes for the guest's serial console. Output goes to `console.log` in the VM's directory,
-    // bounded by the implementation.
+    // What the guest writes to its serial console: the next bytes since start or adopt, at most
+    // 64 KiB. One caller at a time; the caller keeps the log. Whoever does not read holds up at most
+    // the guest's console. unavailable when the process has ended and everything was read.
+    virtual Awaitable<Result<std::string>> read_console() = 0;
+    // Bytes for the guest's serial console.
     virtual Awaitable<Result<void>> write_console(std::string_view bytes) = 0;
 
     // Waits until the process has ended, and reaps it where it is our child. Any number of waiters.
