@@ -11,21 +11,21 @@ namespace noid {
 
 // The closed set of ways in which an operation can fail. Only api/ maps them to HTTP status codes.
 enum class Errc : std::uint8_t {
-    invalid,            // the caller's input is wrong; repeating it cannot help
-    unauthenticated,    // no token, or a token nobody has
-    forbidden,          // known caller, not allowed
-    not_found,          // no such object (also: somebody else's object)
-    conflict,           // exists already, or is in the wrong state for this
-    too_large,          // exceeds a size bound
-    limit_exceeded,     // a quota or a configured limit
-    rate_limited,       // too many attempts; later may help
-    timed_out,          // a deadline passed
-    cancelled,          // the caller went away or asked to stop
-    unavailable,        // a part that is needed is not there now (no KVM, no netd, VM dead)
-    unsupported,        // this VMM, file system or guest cannot do it
-    no_space,           // disk or quota full
-    corrupt,            // data from disk, guest or VMM does not hold what it must
-    internal,           // everything else; a bug or a broken host
+    invalid,          // the caller's input is wrong; repeating it cannot help
+    unauthenticated,  // no token, or a token nobody has
+    forbidden,        // known caller, not allowed
+    not_found,        // no such object (also: somebody else's object)
+    conflict,         // exists already, or is in the wrong state for this
+    too_large,        // exceeds a size bound
+    limit_exceeded,   // a quota or a configured limit
+    rate_limited,     // too many attempts; later may help
+    timed_out,        // a deadline passed
+    cancelled,        // the caller went away or asked to stop
+    unavailable,      // a part that is needed is not there now (no KVM, no netd, VM dead)
+    unsupported,      // this VMM, file system or guest cannot do it
+    no_space,         // disk or quota full
+    corrupt,          // data from disk, guest or VMM does not hold what it must
+    internal,         // everything else; a bug or a broken host
 };
 
 // The stable, lower-case name of a code, as it appears in API answers and logs ("not_found").
@@ -53,7 +53,9 @@ using Result = std::expected<T, Error>;
 [[nodiscard]] inline std::unexpected<Error> fail(Errc code, std::string what) {
     return std::unexpected(Error{code, std::move(what), {}});
 }
-[[nodiscard]] inline std::unexpected<Error> fail(Error error) { return std::unexpected(std::move(error)); }
+[[nodiscard]] inline std::unexpected<Error> fail(Error error) {
+    return std::unexpected(std::move(error));
+}
 
 // Turns an errno into an Error: ENOENT is not_found, ENOSPC/EDQUOT no_space, EEXIST conflict,
 // EACCES/EPERM forbidden, ETIMEDOUT timed_out, everything else internal.

@@ -47,13 +47,15 @@ class AgentChannel {
     // Takes over a session that runs in the guest; the consumer has `have` bytes of each output.
     // Steals it from whoever is attached now (their next() gives `cancelled`). not_found when
     // there is none. Offsets that are no longer kept begin with a Dropped event.
-    virtual Awaitable<Result<std::shared_ptr<Session>>> attach(proto::SessionId id, proto::OutputOffsets have) = 0;
+    virtual Awaitable<Result<std::shared_ptr<Session>>> attach(proto::SessionId id,
+                                                               proto::OutputOffsets have) = 0;
     virtual Awaitable<Result<std::vector<proto::SessionInfo>>> sessions() = 0;
 
     // Makes the guest a machine of its own after boot or restore; see proto::Identity. The guest
     // admits no new session before. Every session that the snapshot held is ended when
     // `identity.end_sessions` says so.
-    virtual Awaitable<Result<void>> renew_identity(proto::Identity identity, std::chrono::milliseconds limit) = 0;
+    virtual Awaitable<Result<void>> renew_identity(proto::Identity identity,
+                                                   std::chrono::milliseconds limit) = 0;
 
     virtual Awaitable<Result<proto::GuestStats>> stats() = 0;
     // One round trip.

@@ -14,12 +14,12 @@
 namespace noid::vm {
 
 struct User {
-    std::string id;             // UUID
+    std::string id;  // UUID
     std::string name;
-    std::string created_at;     // UTC "YYYY-MM-DD HH:MM:SS"
+    std::string created_at;  // UTC "YYYY-MM-DD HH:MM:SS"
 };
 
-struct EngineNumbers {          // for /metrics
+struct EngineNumbers {  // for /metrics
     std::size_t vms_total = 0;
     std::size_t vms_running = 0;
     std::uint64_t memory_bytes = 0;

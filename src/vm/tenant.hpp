@@ -25,7 +25,7 @@ class Tenant {
 
     struct Created {
         VmView vm;
-        bool replayed = false;      // an idempotency key was seen before: nothing new was made
+        bool replayed = false;  // an idempotency key was seen before: nothing new was made
     };
     // Makes and boots a VM and waits until its agent answers. All or nothing: when this fails or
     // is cancelled nothing is left. conflict: the name is taken ("VM 'x' already exists").

@@ -28,12 +28,12 @@ class VmName {
 
 // The closed life cycle of a VM; docs/ARCHITECTURE.md draws it. Transitions: state_machine.hpp.
 enum class State : std::uint8_t {
-    creating,    // files being made, or booting for the first time; not yet answered
-    running,     // the agent answers
-    paused,      // vCPUs stand still, memory kept
-    suspended,   // on disk, no process; wakes by itself
-    stopped,     // shut down; disk kept
-    dead,        // the VMM ended without being asked; disk kept, start() boots again
+    creating,   // files being made, or booting for the first time; not yet answered
+    running,    // the agent answers
+    paused,     // vCPUs stand still, memory kept
+    suspended,  // on disk, no process; wakes by itself
+    stopped,    // shut down; disk kept
+    dead,       // the VMM ended without being asked; disk kept, start() boots again
     destroying,
 };
 [[nodiscard]] std::string_view name_of(State state) noexcept;  // as the API spells it
@@ -44,12 +44,12 @@ struct CreateRequest {
     VmName name;
     std::uint32_t cpus = 1;
     MiB memory{2048};
-    std::optional<MiB> disk;                        // default: as large as the image
-    std::map<std::string, std::string> labels;      // at most 64, key and value at most 256 bytes
-    std::vector<std::string> env;                   // "K=V" for every session in the VM
-    std::string image;                              // empty: the configured rootfs
+    std::optional<MiB> disk;                    // default: as large as the image
+    std::map<std::string, std::string> labels;  // at most 64, key and value at most 256 bytes
+    std::vector<std::string> env;               // "K=V" for every session in the VM
+    std::string image;                          // empty: the configured rootfs
     NetworkMode network = NetworkMode::open;
-    std::string idempotency_key;                    // same key, same request: the first answer again
+    std::string idempotency_key;  // same key, same request: the first answer again
 };
 
 // A consistent copy of what is known of one VM, for lists and `info`.
@@ -58,20 +58,20 @@ struct VmView {
     State state = State::creating;
     std::uint32_t cpus = 0;
     MiB memory;
-    MiB disk;                                       // virtual size
+    MiB disk;  // virtual size
     std::map<std::string, std::string> labels;
     std::string image;
-    std::string created_at;                         // UTC "YYYY-MM-DD HH:MM:SS"
-    std::int64_t created_unix = 0;                  // seconds
-    std::optional<std::int64_t> started_unix;       // of the present boot
-    std::string address;                            // outer address, empty without a network
-    std::string vmm;                                // "qemu", "firecracker"
-    std::string start_kind;                         // "boot", "template", "golden", "checkpoint"
-    std::string reason;                             // why dead, or what was degraded; empty if nothing
-    std::vector<std::string> warnings;              // of the create ("no network: ...")
-    std::optional<std::uint64_t> disk_used;         // bytes really used on the host; filled by details()
-    std::optional<std::uint64_t> memory_used;       // bytes resident of the VMM (proportional share)
-    std::optional<double> cpu_seconds;              // of the VMM process
+    std::string created_at;                    // UTC "YYYY-MM-DD HH:MM:SS"
+    std::int64_t created_unix = 0;             // seconds
+    std::optional<std::int64_t> started_unix;  // of the present boot
+    std::string address;                       // outer address, empty without a network
+    std::string vmm;                           // "qemu", "firecracker"
+    std::string start_kind;                    // "boot", "template", "golden", "checkpoint"
+    std::string reason;                        // why dead, or what was degraded; empty if nothing
+    std::vector<std::string> warnings;         // of the create ("no network: ...")
+    std::optional<std::uint64_t> disk_used;    // bytes really used on the host; filled by details()
+    std::optional<std::uint64_t> memory_used;  // bytes resident of the VMM (proportional share)
+    std::optional<double> cpu_seconds;         // of the VMM process
     std::optional<std::uint64_t> guest_memory_available;
     std::optional<std::uint64_t> guest_disk_free;
     std::optional<std::string> agent_version;

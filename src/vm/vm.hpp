@@ -52,7 +52,8 @@ class Vm {
 
     // Serial console. `tail_bytes`: begin that far before the end of the log. Input goes to the
     // guest's serial port as it is.
-    virtual Awaitable<Result<std::shared_ptr<ConsoleReader>>> console(std::uint64_t tail_bytes, bool follow) = 0;
+    virtual Awaitable<Result<std::shared_ptr<ConsoleReader>>> console(std::uint64_t tail_bytes,
+                                                                      bool follow) = 0;
     virtual Awaitable<Result<void>> write_console(std::string bytes) = 0;
 };
 

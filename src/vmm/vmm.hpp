@@ -1,7 +1,5 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <boost/asio/local/stream_protocol.hpp>
 #include <chrono>
 #include <cstdint>
@@ -13,6 +11,7 @@
 
 #include "base/async.hpp"
 #include "base/error.hpp"
+#include "base/process_identity.hpp"
 #include "base/units.hpp"
 
 // The seam between the VM life cycle and the programs that run virtual machines. Two real
@@ -25,30 +24,30 @@ enum class Kind : std::uint8_t { qemu, firecracker };
 // What an operator reads about the VMM that was chosen, and what a snapshot must match.
 struct Description {
     Kind kind = Kind::qemu;
-    std::string version;        // as the program prints it: "7.2.22", "1.16.1"
-    std::string accelerator;    // "kvm" or "tcg"
+    std::string version;          // as the program prints it: "7.2.22", "1.16.1"
+    std::string accelerator;      // "kvm" or "tcg"
     std::string cpu_fingerprint;  // hash over what the guest may see of the CPU; equal = restorable
     bool can_pause_bare = true;   // false: pausing without a snapshot breaks the agent channel
 };
 
 // One TAP in one network namespace, made ready by netd.
 struct NetworkAttachment {
-    std::string tap;                        // interface name inside the namespace
-    std::string guest_mac;                  // "AA:FC:00:00:00:01"
-    std::filesystem::path netns;            // e.g. /run/netns/noid3; empty: the server's own
+    std::string tap;              // interface name inside the namespace
+    std::string guest_mac;        // "AA:FC:00:00:00:01"
+    std::filesystem::path netns;  // e.g. /run/netns/noid3; empty: the server's own
 };
 
 // The machine to run. All paths that end up in a snapshot are names relative to `directory`, which
 // becomes the VMM's working directory, so that a snapshot can be loaded anywhere.
 struct MachineSpec {
-    std::string id;                         // for logs and process names
-    std::filesystem::path directory;        // the VM's own, exists; sockets and console log appear here
+    std::string id;                   // for logs and process names
+    std::filesystem::path directory;  // the VM's own, exists; sockets and console log appear here
     std::uint32_t vcpus = 1;
     MiB memory{256};
-    std::filesystem::path kernel;           // ELF vmlinux
-    std::filesystem::path initrd;           // empty: none
-    std::string kernel_arguments;           // after those that the VMM itself needs
-    std::string rootfs = "rootfs.ext4";     // name inside `directory`, writable
+    std::filesystem::path kernel;        // ELF vmlinux
+    std::filesystem::path initrd;        // empty: none
+    std::string kernel_arguments;        // after those that the VMM itself needs
+    std::string rootfs = "rootfs.ext4";  // name inside `directory`, writable
     std::optional<NetworkAttachment> network;
     bool track_dirty_pages = false;
 };
@@ -56,7 +55,7 @@ struct MachineSpec {
 // The files of a snapshot, named relative to the VM's directory (hard links or reflinks put there
 // before the call).
 struct SnapshotFiles {
-    std::string memory = "memory.snap";     // mapped private, never written
+    std::string memory = "memory.snap";  // mapped private, never written
     std::string state = "vmstate.snap";
 };
 
@@ -64,21 +63,17 @@ enum class SnapshotKind : std::uint8_t { full, incremental };
 
 // What a finished save wrote; a basis for benchmarks and for `checkpoint info`.
 struct SaveReport {
-    std::uint64_t bytes_written = 0;        // memory and device state, without the disk
-    std::chrono::microseconds paused{};     // how long the vCPUs stood still for this call
+    std::uint64_t bytes_written = 0;     // memory and device state, without the disk
+    std::chrono::microseconds paused{};  // how long the vCPUs stood still for this call
 };
 
-// Enough to find a VMM again after the server was restarted. A pid alone could be reused.
-struct ProcessIdentity {
-    pid_t pid = 0;
-    std::uint64_t start_time = 0;           // field 22 of /proc/PID/stat, in clock ticks since boot
-    auto operator<=>(const ProcessIdentity&) const = default;
-};
+// What finds a VMM again after the server was restarted.
+using noid::ProcessIdentity;
 
 // How a VMM process ended.
 struct Exit {
     enum class How : std::uint8_t { guest_shutdown, guest_reboot, killed, crashed } how = How::crashed;
-    std::string detail;                     // exit status or signal, and the VMM's last words, bounded
+    std::string detail;  // exit status or signal, and the VMM's last words, bounded
 };
 
 // One running VMM with its one guest. Lives on the strand given at start; every member is called
@@ -135,11 +130,12 @@ class Vmm {
 
     // Wakes a saved machine in a new process, running when this returns (or paused, on request).
     enum class Wake : std::uint8_t { running, paused };
-    virtual Awaitable<Result<std::unique_ptr<Machine>>> restore(const MachineSpec& spec, const SnapshotFiles& files,
-                                                                Wake wake) = 0;
+    virtual Awaitable<Result<std::unique_ptr<Machine>>> restore(const MachineSpec& spec,
+                                                                const SnapshotFiles& files, Wake wake) = 0;
 
     // Takes over a VMM that an earlier server process started. not_found if it is gone.
-    virtual Awaitable<Result<std::unique_ptr<Machine>>> adopt(const MachineSpec& spec, ProcessIdentity identity) = 0;
+    virtual Awaitable<Result<std::unique_ptr<Machine>>> adopt(const MachineSpec& spec,
+                                                              ProcessIdentity identity) = 0;
 };
 
 }  // namespace noid::vmm
