@@ -1,0 +1,50 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "store/connection.hpp"
+
+namespace noid::store {
+
+struct UserRow {
+    std::string id;          // UUID
+    std::string name;        // unique
+    std::string token_hash;  // SHA-256 of the token as presented, lower-case hexadecimal
+    std::string created_at;  // UTC "YYYY-MM-DD HH:MM:SS"
+};
+
+// <data_dir>/noid.db: who may use this server. The `users` table is the one of earlier versions, so
+// their file opens here. Commits survive a power cut: a token that was shown is valid afterwards.
+// Blocking, thread-safe.
+class UserDatabase {
+  public:
+    [[nodiscard]] static Result<std::unique_ptr<UserDatabase>> open(const std::filesystem::path& file);
+
+    // Ordered by creation.
+    [[nodiscard]] Result<std::vector<UserRow>> users();
+    // conflict: the name is taken. Gives the row with its creation time.
+    [[nodiscard]] Result<UserRow> add(std::string_view id, std::string_view name,
+                                      std::string_view token_hash);
+    // not_found when there is no such user.
+    [[nodiscard]] Result<void> set_token_hash(std::string_view id, std::string_view token_hash);
+
+    // Takes a user's row away and notes, in the same transaction, that the user's files must still
+    // go. finish_deletion() when they are gone.
+    [[nodiscard]] Result<void> begin_deletion(std::string_view id);
+    [[nodiscard]] Result<void> finish_deletion(std::string_view id);
+    // Ids of users whose files must still go.
+    [[nodiscard]] Result<std::vector<std::string>> deletions();
+
+  private:
+    explicit UserDatabase(Connection connection) : connection_{std::move(connection)} {}
+
+    std::mutex mutex_;
+    Connection connection_;
+};
+
+}  // namespace noid::store
