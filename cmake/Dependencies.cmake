@@ -10,6 +10,12 @@ find_package(tomlplusplus REQUIRED)
 find_package(GTest REQUIRED)
 find_package(benchmark REQUIRED)
 
+# Debian has no libfmt.a, so what goes into a static program (the agent) compiles fmt in. The property
+# is looked up on the target that is compiled or linked, so one library can serve both kinds.
+add_library(noid_fmt INTERFACE)
+target_link_libraries(noid_fmt INTERFACE
+  $<IF:$<BOOL:$<TARGET_PROPERTY:NOID_STATIC>>,fmt::fmt-header-only,fmt::fmt>)
+
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(LIBNL REQUIRED IMPORTED_TARGET libnl-3.0 libnl-route-3.0)
 pkg_check_modules(LIBNFTABLES REQUIRED IMPORTED_TARGET libnftables)
