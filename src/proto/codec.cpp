@@ -1,6 +1,7 @@
 #include "proto/codec.hpp"
 
 #include <boost/endian/conversion.hpp>
+#include <cmath>
 #include <concepts>
 #include <cstring>
 #include <type_traits>
@@ -100,6 +101,7 @@ class Decoder {
         std::uint64_t bits = 0;
         number(bits);
         std::memcpy(&value, &bits, sizeof value);
+        if (!std::isfinite(value)) refuse("a number that is none");
     }
     void text(std::string& value, std::size_t max, Nul nul = Nul::refused) {
         std::uint32_t size = 0;
@@ -153,7 +155,10 @@ template <class A>
 void milliseconds(A& a, Subject<A, std::chrono::milliseconds> value) {
     std::int64_t count = value.count();
     a.number(count);
-    if constexpr (A::decoding) value = std::chrono::milliseconds{count};
+    if constexpr (A::decoding) {
+        if (count < 0) return a.refuse("a duration below zero");
+        value = std::chrono::milliseconds{count};
+    }
 }
 
 // ---- each message, once ----
@@ -253,12 +258,6 @@ void fields(A& a, Subject<A, AgentInfo> m) {
 template <class A>
 void fields(A& a, Subject<A, Hello> m) {
     a.number(m.protocol);
-    a.raw(m.nonce);
-}
-template <class A>
-void fields(A& a, Subject<A, HelloAck> m) {
-    a.raw(m.nonce);
-    fields<A>(a, m.info);
 }
 template <class A>
 void fields(A& a, Subject<A, ResumeOffsets> m) {
@@ -269,7 +268,7 @@ template <class A>
 void fields(A& a, Subject<A, ResumedOffsets> m) {
     a.number(m.input);
     a.number(m.control);
-    fields<A>(a, m.output_base);
+    fields<A>(a, m.output);
 }
 template <class A>
 void fields(A& a, Subject<A, GuestNetwork> m) {
@@ -289,7 +288,7 @@ void fields(A& a, Subject<A, Identity> m) {
     a.number(m.renew_ssh_host_keys);
     a.number(m.end_sessions);
     a.maybe(m.network, [](auto& archive, auto& network) { fields<A>(archive, network); });
-    a.list(m.env, 64, [](auto& archive, auto& word) { archive.text(word, max_identity_env); });
+    a.list(m.env, 64, [](auto& archive, auto& word) { archive.text(word, max_word); });
 }
 template <class A>
 void fields(A& a, Subject<A, GuestStats> m) {
@@ -422,16 +421,15 @@ void append_record(std::string& out, const Record& record) {
 
 template <class Record>
 Result<std::optional<Record>> RecordReader<Record>::next() {
+    constexpr std::size_t bound = std::is_same_v<Record, Control> ? max_spec_bytes : max_event;
     if (buffer_.size() < 4) return std::nullopt;
     const std::uint32_t size =
         endian::load_little_u32(reinterpret_cast<const unsigned char*>(buffer_.data()));
-    if (size > max_spec_bytes)
-        return fail(Errc::corrupt, "malformed message: a record longer than its bound");
+    if (size > bound) return fail(Errc::corrupt, "malformed message: a record longer than its bound");
     if (buffer_.size() - 4 < size) return std::nullopt;
     auto record = decode<Record>(std::string_view{buffer_}.substr(4, size));
     if (!record) return fail(record.error());
     buffer_.erase(0, 4 + size);
-    consumed_ += 4 + size;
     return std::optional<Record>{std::move(*record)};
 }
 
@@ -442,17 +440,19 @@ template void append_record(std::string&, const Control&);
 template void append_record(std::string&, const SessionEvent&);
 
 template std::string encode(const Hello&);
-template std::string encode(const HelloAck&);
+template std::string encode(const AgentInfo&);
 template std::string encode(const ResumeOffsets&);
 template std::string encode(const ResumedOffsets&);
+template std::string encode(const Failure&);
 template std::string encode(const Control&);
 template std::string encode(const SessionEvent&);
 template std::string encode(const Request&);
 template std::string encode(const Reply&);
 template Result<Hello> decode(std::string_view);
-template Result<HelloAck> decode(std::string_view);
+template Result<AgentInfo> decode(std::string_view);
 template Result<ResumeOffsets> decode(std::string_view);
 template Result<ResumedOffsets> decode(std::string_view);
+template Result<Failure> decode(std::string_view);
 template Result<Control> decode(std::string_view);
 template Result<SessionEvent> decode(std::string_view);
 template Result<Request> decode(std::string_view);

@@ -15,38 +15,33 @@
 // stop at it, and refuses trailing bytes: all that comes from a guest goes through here.
 namespace noid::proto {
 
-// ---- handshake ----
+// ---- handshake: Hello is answered by AgentInfo ----
 struct Hello {
     std::uint32_t protocol = protocol_version;
-    std::array<std::byte, 16> nonce{};
-};
-struct HelloAck {
-    std::array<std::byte, 16> nonce{};
-    AgentInfo info;
 };
 
-// ---- continuing a session ----
-struct ResumeOffsets {  // what the host has
+// ---- attaching to a session ----
+struct ResumeOffsets {  // what the host has received
     OutputOffsets output;
     std::uint64_t events = 0;
 };
-struct ResumedOffsets {  // what the agent has, and what it still keeps
+struct ResumedOffsets {  // where each stream goes on
     std::uint64_t input = 0;
     std::uint64_t control = 0;
-    OutputOffsets output_base;  // first byte kept of each output stream
+    OutputOffsets output;  // more than the host has: what lies between is lost
 };
 
-// ---- records of the control stream (host → agent) ----
+// ---- records of the control stream (host → agent); the first is a SessionSpec, no other is ----
 struct InputEnd {
     std::uint64_t offset = 0;  // the input stream's length
 };
 struct Signal {
     std::int32_t number = 0;
 };
-struct Detach {};
-struct Release {};
-struct Attach {};  // a consumer is back after Detach or Release
-struct Cancel {};
+struct Detach {};   // run on, keep the newest output
+struct Release {};  // stand still for `hold`, then do what the spec's Disconnect says
+struct Attach {};   // a consumer took over after Detach or Release
+struct Cancel {};   // kill, forget, and say gone
 using Control = std::variant<SessionSpec, InputEnd, Signal, TerminalSize, Detach, Release, Attach, Cancel>;
 
 // ---- records of the events stream (agent → host) ----
@@ -76,9 +71,11 @@ struct Failure {
 };
 using Reply = std::variant<Done, SessionPage, GuestStats, Failure>;
 
-inline constexpr std::size_t max_message = 4096;            // bytes of an error's text from a guest
-inline constexpr std::size_t max_page = 64;                 // sessions in one SessionPage
-inline constexpr std::size_t max_identity_env = 32 * 1024;  // bytes of Identity::env in all
+inline constexpr std::size_t max_message = 4096;  // bytes of an error's text from a guest
+inline constexpr std::size_t max_page = 64;       // sessions in one SessionPage
+inline constexpr std::size_t max_event = 8192;    // bytes of an encoded SessionEvent
+inline constexpr std::size_t control_window = 2 * max_spec_bytes;
+inline constexpr std::size_t events_window = 16 * 1024;  // all events of a session fit
 
 template <class Message>
 [[nodiscard]] std::string encode(const Message& message);
@@ -90,19 +87,17 @@ template <class Message>
 template <class Record>
 void append_record(std::string& out, const Record& record);
 
-// Puts a stream's pieces together into records of at most max_spec_bytes.
+// Puts a stream's pieces together into records. Bounded: `corrupt` for a record longer than
+// max_spec_bytes (Control) or max_event (SessionEvent).
 template <class Record>
 class RecordReader {
   public:
     void feed(std::string_view bytes) { buffer_.append(bytes); }
     // The next whole record, or nothing until more is fed.
     [[nodiscard]] Result<std::optional<Record>> next();
-    // Bytes of the records given out so far.
-    [[nodiscard]] std::uint64_t consumed() const noexcept { return consumed_; }
 
   private:
     std::string buffer_;
-    std::uint64_t consumed_ = 0;
 };
 
 extern template class RecordReader<Control>;

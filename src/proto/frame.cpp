@@ -1,6 +1,8 @@
 #include "proto/frame.hpp"
 
+#include <algorithm>
 #include <boost/endian/conversion.hpp>
+#include <cstring>
 #include <stdexcept>
 
 #include "proto/crc32c.hpp"
@@ -12,6 +14,10 @@ namespace endian = boost::endian;
 
 constexpr std::uint16_t magic = 0x4e64;
 constexpr std::size_t checked_bytes = 28;
+// Longer ones are not looked for, so that a chance match does not swallow what follows.
+constexpr std::size_t max_opening_payload = 2048;
+constexpr std::size_t buffer_size = 256 * 1024 + max_frame;
+constexpr std::size_t least_space = 64 * 1024;
 
 const unsigned char* bytes_of(std::string_view text) noexcept {
     return reinterpret_cast<const unsigned char*>(text.data());
@@ -47,23 +53,24 @@ void append_frame(std::string& out, const FrameHeader& header, std::string_view 
     out.append(reinterpret_cast<const char*>(trailer), trailer_size);
 }
 
-void FrameReader::feed(std::string_view bytes) {
-    if (position_ > 0) {
-        buffer_.erase(0, position_);
-        position_ = 0;
+std::span<char> FrameReader::prepare() {
+    if (!buffer_) buffer_ = std::make_unique_for_overwrite<char[]>(buffer_size);
+    if (begin_ == end_) begin_ = end_ = 0;
+    if (buffer_size - end_ < least_space) {
+        std::memmove(buffer_.get(), buffer_.get() + begin_, end_ - begin_);
+        end_ -= begin_;
+        begin_ = 0;
     }
-    buffer_.append(bytes);
+    return {buffer_.get() + end_, buffer_size - end_};
 }
 
 void FrameReader::restart() noexcept {
-    buffer_.clear();
-    position_ = 0;
+    begin_ = end_ = 0;
     in_step_ = false;
 }
 
 std::optional<FrameHeader> FrameReader::header_here() const noexcept {
     const std::string_view here = unread();
-    if (here.size() < header_size) return std::nullopt;
     const unsigned char* raw = bytes_of(here);
     if (endian::load_little_u16(raw) != magic) return std::nullopt;
     if (endian::load_little_u32(raw + checked_bytes) != crc32c(here.substr(0, checked_bytes)))
@@ -80,38 +87,50 @@ std::optional<FrameHeader> FrameReader::header_here() const noexcept {
     return header;
 }
 
-// Moves to the next place that is, or may yet become, an opening header.
+bool FrameReader::opens(const FrameHeader& header) const noexcept {
+    if (header.length > max_opening_payload) return false;
+    if (side_ == Side::agent) return header.type == FrameType::hello;
+    return header.type == FrameType::hello_ack && header.id == nonce_;
+}
+
+// Moves to the next place that is an opening header, or may yet become one.
 bool FrameReader::skip_to_opening() {
-    while (unread().size() >= header_size) {
-        if (const auto header = header_here(); header && header->type == opening_) return true;
-        const auto candidate = buffer_.find(static_cast<char>(magic & 0xff), position_ + 1);
-        position_ = candidate == std::string::npos ? buffer_.size() : candidate;
+    while (end_ - begin_ >= header_size) {
+        if (const auto header = header_here(); header && opens(*header)) return true;
+        ++begin_;
+        const auto candidate = unread().find(static_cast<char>(magic & 0xff));
+        begin_ = candidate == std::string_view::npos ? end_ : begin_ + candidate;
     }
     return false;
 }
 
 std::unexpected<Error> FrameReader::lose_step(const char* why) {
     in_step_ = false;
-    ++position_;
+    ++begin_;
     return fail(Errc::corrupt, why);
 }
 
 Result<std::optional<Frame>> FrameReader::next() {
-    if (!in_step_ && !skip_to_opening()) return std::nullopt;
-    if (unread().size() < header_size) return std::nullopt;
-    const auto header = header_here();
-    if (!header) return lose_step("bytes that are not a frame");
-    if (header->type != opening_ && header->epoch != epoch_)
-        return lose_step("a frame of an earlier connection");
-    const std::size_t whole = header_size + header->length + trailer_size;
-    if (unread().size() < whole) return std::nullopt;
-    const auto* trailer = bytes_of(unread()) + header_size + header->length;
-    if (endian::load_little_u32(trailer) != trailer_for(header->epoch))
-        return lose_step("a frame was cut off");
-    const Frame frame{*header, unread().substr(header_size, header->length)};
-    position_ += whole;
-    in_step_ = true;
-    return frame;
+    while (in_step_ || skip_to_opening()) {
+        if (end_ - begin_ < header_size) return std::nullopt;
+        const auto header = header_here();
+        if (!header) return lose_step("bytes that are not a frame");
+        const bool opening = opens(*header);
+        if (!opening && header->epoch != epoch_) return lose_step("a frame of another connection");
+        const std::size_t whole = header_size + header->length + trailer_size;
+        if (end_ - begin_ < whole) return std::nullopt;
+        const auto* trailer = bytes_of(unread()) + header_size + header->length;
+        if (endian::load_little_u32(trailer) == trailer_for(header->epoch)) {
+            const Frame frame{*header, unread().substr(header_size, header->length)};
+            begin_ += whole;
+            in_step_ = true;
+            if (opening) epoch_ = header->epoch;
+            return frame;
+        }
+        if (in_step_) return lose_step("a frame was cut off");
+        ++begin_;  // what looked like an opening frame was none
+    }
+    return std::nullopt;
 }
 
 }  // namespace noid::proto

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -13,7 +15,7 @@
 // A frame is a 32-byte little-endian header, at most max_payload bytes, and a 4-byte trailer:
 //
 //     0  u16 magic      2  u8 type     3  u8 stream    4  u32 payload length
-//     8  u32 epoch     12  u64 session or request id   20  u64 offset
+//     8  u32 epoch     12  u64 id      20  u64 offset
 //    28  u32 CRC-32C of bytes 0..27
 //
 // The epoch is chosen anew by the host for each connection. A virtio-serial port has no
@@ -24,16 +26,18 @@
 namespace noid::proto {
 
 enum class FrameType : std::uint8_t {
-    hello = 1,  // host → agent: protocol version, nonce; begins a connection with a new epoch
-    hello_ack,  // agent → host: the nonce, AgentInfo
-    open,       // host → agent: begins a session (again: no effect)
+    hello = 1,  // host → agent: begins a connection with a new epoch; id is a nonce; Hello
+    hello_ack,  // agent → host: id is that nonce; AgentInfo
+    resync,     // agent → host: lost the place in the byte stream, say hello again
+    open,       // host → agent: session `id` is to begin with the first record of its control stream;
+                // without effect when the agent has it
     data,       // bytes of one stream of a session at an offset
-    ack,        // the receiver of a stream is done with all below an offset
-    resume,     // host → agent: ResumeOffsets; continue a session after a reconnect, or attach
-    resumed,    // agent → host: ResumedOffsets
-    gone,       // agent → host: there is no such session
+    ack,        // the receiver of a stream is done with everything below an offset
+    resume,     // host → agent: attach to a session; ResumeOffsets; `offset` is an arbitrary token
+    resumed,    // agent → host: ResumedOffsets, and that token
+    gone,       // agent → host: there is no such session (any more); Failure
     request,    // host → agent: Request; answered by one reply with the same id
-    reply,      // agent → host
+    reply,      // agent → host: Reply
 };
 
 // The streams of a session. Each is reliable and ordered on its own.
@@ -55,11 +59,11 @@ struct FrameHeader {
     StreamId stream = StreamId::input;
     std::uint32_t length = 0;
     std::uint32_t epoch = 0;
-    std::uint64_t id = 0;  // session or request
+    std::uint64_t id = 0;  // session, request or nonce
     std::uint64_t offset = 0;
 };
 
-// A frame as read. `payload` points into the reader's buffer: good until its next call.
+// A frame as read. `payload` points into the reader's buffer: good until its next prepare() or feed().
 struct Frame {
     FrameHeader header;
     std::string_view payload;
@@ -68,37 +72,43 @@ struct Frame {
 // Appends one frame to `out`. The payload must not be larger than max_payload.
 void append_frame(std::string& out, const FrameHeader& header, std::string_view payload);
 
-// Cuts a byte stream into frames. Starts out of step: everything is skipped until a header of the
-// type that begins a connection (`opening`: hello in the agent, hello_ack in the host) is found.
-// Bounded: keeps at most one frame and what was read with it.
+// Cuts a byte stream into frames. Starts out of step: everything is skipped until the frame that
+// begins a connection is found (in the agent any hello, in the host the hello_ack with its own
+// nonce). Memory is bounded: one frame and what was read with it.
 class FrameReader {
   public:
-    explicit FrameReader(FrameType opening) : opening_{opening} {}
+    enum class Side : std::uint8_t { host, agent };
+    explicit FrameReader(Side side) noexcept : side_{side} {}
 
-    // Adds bytes from the transport.
-    void feed(std::string_view bytes);
+    // Space for bytes from the transport, at least 64 KiB; commit() makes them count. All frames of
+    // what was committed before must have been taken by next().
+    [[nodiscard]] std::span<char> prepare();
+    void commit(std::size_t count) noexcept { end_ += count; }
 
-    // The next whole frame, or nothing until more is fed. `corrupt` when bytes came that cannot be
-    // a frame of this connection; the reader is then out of step and looks for a new beginning.
+    // The next whole frame, or nothing until more is committed. `corrupt` when bytes came that
+    // cannot be a frame of this connection; the reader is then out of step and looks for a new
+    // beginning, also in what it holds already.
     [[nodiscard]] Result<std::optional<Frame>> next();
 
-    // Frames other than the opening one must carry this epoch.
-    void expect_epoch(std::uint32_t epoch) noexcept { epoch_ = epoch; }
     // A new transport: forget what was read, look for a new beginning.
     void restart() noexcept;
-    [[nodiscard]] bool in_step() const noexcept { return in_step_; }
+    // The same transport: skip what is left of the connection before.
+    void seek() noexcept { in_step_ = false; }
+    // The host's hello carried this nonce and epoch; its answer is what to look for.
+    void expect(std::uint64_t nonce) noexcept { nonce_ = nonce; }
 
   private:
+    [[nodiscard]] std::string_view unread() const noexcept { return {buffer_.get() + begin_, end_ - begin_}; }
     [[nodiscard]] std::optional<FrameHeader> header_here() const noexcept;
+    [[nodiscard]] bool opens(const FrameHeader& header) const noexcept;
     bool skip_to_opening();
-    [[nodiscard]] std::string_view unread() const noexcept {
-        return std::string_view{buffer_}.substr(position_);
-    }
     std::unexpected<Error> lose_step(const char* why);
 
-    FrameType opening_;
-    std::string buffer_;
-    std::size_t position_ = 0;
+    Side side_;
+    std::unique_ptr<char[]> buffer_;
+    std::size_t begin_ = 0;
+    std::size_t end_ = 0;
+    std::uint64_t nonce_ = 0;
     std::uint32_t epoch_ = 0;
     bool in_step_ = false;
 };

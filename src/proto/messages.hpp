@@ -22,8 +22,7 @@ inline constexpr std::uint64_t stream_window = 1024 * 1024;    // unacknowledged
 inline constexpr std::uint64_t detached_keep = 1024 * 1024;    // newest output kept per detached stream
 inline constexpr std::size_t max_sessions = 256;               // per VM
 inline constexpr std::size_t max_arguments = 4096;             // argv + env entries
-inline constexpr std::size_t max_spec_bytes =
-    1024 * 1024;  // an encoded SessionSpec (sent in several frames if need be)
+inline constexpr std::size_t max_spec_bytes = 1024 * 1024;     // an encoded SessionSpec
 
 // Chosen by the host, random, never reused. Spelt as 16 lower-case hexadecimal digits outside.
 struct SessionId {
@@ -124,6 +123,20 @@ struct SessionEnd {
     std::int32_t status = 0;
     std::uint8_t errc = 0;  // an Errc, for `failed`
     std::string message;    // bounded, from a hostile guest: escape before a terminal
+};
+
+// What a consumer of a session sees besides Opened and SessionEnd; see channel/session.hpp.
+struct OutputBytes {
+    OutputStream stream = OutputStream::out;
+    std::uint64_t offset = 0;
+    std::string bytes;
+};
+struct OutputDropped {
+    OutputStream stream = OutputStream::out;
+    std::uint64_t count = 0;
+};
+struct OutputClosed {
+    OutputStream stream = OutputStream::out;
 };
 
 struct SessionInfo {

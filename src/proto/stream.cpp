@@ -5,19 +5,13 @@
 namespace noid::proto {
 
 std::string_view SendStream::pending(std::size_t limit) const noexcept {
-    const std::size_t from = front_ + static_cast<std::size_t>(sent_ - base_);
-    return std::string_view{buffer_}.substr(from, limit);
+    return held_.view(static_cast<std::size_t>(sent_ - base_), limit);
 }
 
-void SendStream::discard(std::uint64_t count) {
-    front_ += static_cast<std::size_t>(count);
+void SendStream::discard(std::uint64_t count) noexcept {
+    held_.discard(static_cast<std::size_t>(count));
     base_ += count;
     sent_ = std::max(sent_, base_);
-    // Moving the rest to the front only when it is the smaller part keeps the cost linear.
-    if (front_ >= buffer_.size() - front_) {
-        buffer_.erase(0, front_);
-        front_ = 0;
-    }
 }
 
 Result<void> SendStream::acknowledge(std::uint64_t offset) {
@@ -27,15 +21,14 @@ Result<void> SendStream::acknowledge(std::uint64_t offset) {
 }
 
 Result<void> SendStream::rewind(std::uint64_t offset) {
-    if (offset > end()) return fail(Errc::corrupt, "continuation beyond the end of a stream");
-    if (offset > base_) discard(offset - base_);
-    sent_ = base_;
+    if (offset < base_ || offset > end())
+        return fail(Errc::conflict, "the two ends of a stream do not fit together any more");
+    sent_ = offset;
     return {};
 }
 
-void SendStream::drop_oldest(std::uint64_t keep) {
-    const std::uint64_t held = end() - base_;
-    if (held > keep) discard(held - keep);
+void SendStream::make_room(std::size_t count) {
+    if (room() < count) discard(std::min(count - room(), held_.size()));
 }
 
 Result<std::string_view> ReceiveStream::accept(std::uint64_t offset, std::string_view bytes) {
@@ -49,16 +42,8 @@ Result<std::string_view> ReceiveStream::accept(std::uint64_t offset, std::string
     return fresh;
 }
 
-bool ReceiveStream::consume(std::uint64_t offset) noexcept {
+void ReceiveStream::consume(std::uint64_t offset) noexcept {
     consumed_ = std::clamp(offset, consumed_, received_);
-    const std::uint64_t news = consumed_ - acknowledged_;
-    return news > 0 && (news >= window_ / 4 || consumed_ == received_);
-}
-
-void ReceiveStream::start_at(std::uint64_t offset) noexcept {
-    received_ = offset;
-    consumed_ = offset;
-    acknowledged_ = offset;
 }
 
 }  // namespace noid::proto
