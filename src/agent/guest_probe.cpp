@@ -115,6 +115,16 @@ std::string find_port() {
     return {};
 }
 
+// The port takes at most 32 KiB at once.
+bool write_whole(int port, std::string_view text) {
+    while (!text.empty()) {
+        const ssize_t size = ::write(port, text.data(), text.size());
+        if (size <= 0) return false;
+        text.remove_prefix(static_cast<std::size_t>(size));
+    }
+    return true;
+}
+
 int serve_port() {
     auto events = agent::DeviceEvents::open();
     std::string path;
@@ -132,8 +142,7 @@ int serve_port() {
             pending.erase(0, end + 1);
             const std::string reply =
                 std::to_string(status) + " " + std::to_string(output.size()) + "\n" + output;
-            if (::write(port.get(), reply.data(), reply.size()) != static_cast<ssize_t>(reply.size()))
-                return 1;
+            if (!write_whole(port.get(), reply)) return 1;
         }
     }
 }
