@@ -26,7 +26,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // A disk is there some milliseconds after its driver; this is for a host that is very busy.
-constexpr auto root_device_limit = 15s;
+constexpr auto root_device_limit = 10s;
 constexpr auto root_mount_point = "/root";
 
 Result<void> mount_at(const char* type, const char* target, unsigned long flags, const char* options) {
