@@ -1,0 +1,222 @@
+#include "firecracker/machine.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <charconv>
+
+#include "base/file.hpp"
+#include "base/unix_socket.hpp"
+
+namespace noid::firecracker {
+
+using namespace std::chrono_literals;
+using Socket = asio::local::stream_protocol::socket;
+using State = ApiClient::State;
+
+namespace {
+
+constexpr std::string_view connect_agent_port = "CONNECT 1024\n";
+constexpr std::size_t greeting_limit = 32;  // "OK 1073741824\n"
+constexpr auto command_deadline = 10s;
+constexpr auto ready_deadline = 10s;
+constexpr auto greeting_deadline = 5s;
+constexpr auto console_deadline = 5s;
+
+// Firecracker's vsock answers "OK <port>\n" when the guest accepts, and closes when nobody listens there.
+Awaitable<Result<Socket>> greet(const Fd& directory) {
+    auto socket = co_await connect_unix_at(directory, vsock_socket);
+    if (!socket) co_return fail(std::move(socket.error()));
+    boost::system::error_code error;
+    co_await asio::async_write(*socket, asio::buffer(connect_agent_port),
+                               asio::redirect_error(asio::use_awaitable, error));
+    std::string greeting;
+    // Byte by byte: what follows the line is the agent's.
+    while (!error && !greeting.ends_with('\n') && greeting.size() < greeting_limit) {
+        char byte = 0;
+        co_await asio::async_read(*socket, asio::buffer(&byte, 1),
+                                  asio::redirect_error(asio::use_awaitable, error));
+        if (!error) greeting += byte;
+    }
+    if (error) co_return fail(Errc::unavailable, "the agent does not listen");
+    if (!greeting.starts_with("OK ") || !greeting.ends_with('\n'))
+        co_return fail(Errc::corrupt, "firecracker's vsock answers something else than OK");
+    co_return std::move(*socket);
+}
+
+// within() needs a value that can be made from nothing; a socket cannot.
+Awaitable<Result<std::optional<Socket>>> greet_optional(const Fd& directory) {
+    auto socket = co_await greet(directory);
+    if (!socket) co_return fail(std::move(socket.error()));
+    co_return std::optional<Socket>{std::move(*socket)};
+}
+
+Result<void> remove_name(const Fd& directory, const std::string& name) {
+    if (::unlinkat(directory.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+        return fail_errno(errno, "cannot remove the old " + name);
+    return {};
+}
+
+// Firecracker writes into files that exist. A name may be a hard link to a snapshot that others restore
+// from, so new files are made, and a clone must be nobody else's.
+Result<void> prepare_files(const Fd& directory, const vmm::SnapshotFiles& files, vmm::SnapshotKind kind,
+                           MiB memory) {
+    if (auto removed = remove_name(directory, files.state); !removed) return removed;
+    if (kind == vmm::SnapshotKind::full) return remove_name(directory, files.memory);
+    struct stat clone {};
+    if (::fstatat(directory.get(), files.memory.c_str(), &clone, AT_SYMLINK_NOFOLLOW) != 0)
+        return fail_errno(errno, "cannot look at the memory to write over");
+    if (!S_ISREG(clone.st_mode) || clone.st_nlink != 1)
+        return fail(Errc::conflict, "the memory to write over is not a clone of its own");
+    // With another size Firecracker would empty it first and leave holes for what did not change.
+    if (static_cast<std::uint64_t>(clone.st_size) != memory.bytes())
+        return fail(Errc::corrupt, "the memory to write over has another size than the VM's");
+    return {};
+}
+
+// Bytes that a process has written to files and pipes since it started; 0 if that may not be known.
+std::uint64_t bytes_written(pid_t pid) {
+    const auto text = read_file("/proc/" + std::to_string(pid) + "/io", 4096);
+    constexpr std::string_view key = "wchar: ";
+    const auto at = text ? text->find(key) : std::string::npos;
+    if (at == std::string::npos) return 0;
+    std::uint64_t count = 0;
+    std::from_chars(text->data() + at + key.size(), text->data() + text->size(), count);
+    return count;
+}
+
+}  // namespace
+
+Machine::Machine(Fd directory, MiB memory, launcher::Process process, StdioFifos stdio)
+    : directory_{std::move(directory)},
+      memory_{memory},
+      process_{std::move(process)},
+      stdio_{std::move(stdio)} {}
+
+Awaitable<Result<void>> Machine::api_ready() {
+    // Firecracker logs after each step of its start, also after it listens: a line is the signal to try.
+    auto wait = [this]() -> Awaitable<Result<void>> {
+        for (;;) {
+            if (auto grown = co_await stdio_.log_grows(); !grown) co_return grown;
+            const auto answer = co_await api_.state();
+            if (answer) {
+                state_ = *answer;
+                co_return Result<void>{};
+            }
+            const auto code = answer.error().code;
+            if (code != Errc::not_found && code != Errc::unavailable) co_return fail(answer.error());
+        }
+    };
+    auto ready = co_await within(ready_deadline, wait());
+    if (!ready)
+        co_return fail(ready.error().code,
+                       "firecracker does not start: " + ready.error().what + ": " + stdio_.last_words());
+    co_return ready;
+}
+
+Awaitable<Result<void>> Machine::boot(const vmm::MachineSpec& spec) {
+    for (auto& request : firecracker::boot(spec)) {
+        if (auto done = co_await command(std::move(request), command_deadline); !done) co_return done;
+    }
+    state_ = State::running;
+    co_return Result<void>{};
+}
+
+Awaitable<Result<void>> Machine::load(const vmm::MachineSpec& spec, const vmm::SnapshotFiles& files,
+                                      vmm::Vmm::Wake wake) {
+    auto done = co_await command(load_snapshot(spec, files, wake), memory_deadline());
+    if (done) state_ = wake == vmm::Vmm::Wake::running ? State::running : State::paused;
+    co_return done;
+}
+
+Awaitable<Result<Socket>> Machine::connect_agent() {
+    auto socket = co_await within(greeting_deadline, greet_optional(directory_));
+    if (!socket) co_return fail(std::move(socket.error()));
+    co_return std::move(**socket);
+}
+
+Awaitable<Result<void>> Machine::pause() {
+    return change_state(firecracker::pause(), State::running, State::paused);
+}
+
+Awaitable<Result<void>> Machine::resume() {
+    return change_state(firecracker::resume(), State::paused, State::running);
+}
+
+Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) {
+    const auto now = co_await state();
+    if (!now) co_return fail(now.error());
+    if (*now != State::paused) co_return fail(Errc::conflict, "only a paused VM can be saved");
+    if (auto ready = prepare_files(directory_, files, kind, memory_); !ready)
+        co_return fail(std::move(ready.error()));
+
+    const auto pid = identity().pid;
+    const auto written_before = bytes_written(pid);
+    const auto begin = std::chrono::steady_clock::now();
+    if (auto done = co_await command(create_snapshot(files, kind), memory_deadline()); !done)
+        co_return fail(std::move(done.error()));
+    vmm::SaveReport report;
+    report.paused =
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
+    report.bytes_written = bytes_written(pid) - written_before;
+    state_ = State::paused;
+    co_return report;
+}
+
+Awaitable<Result<void>> Machine::write_console(std::string_view bytes) {
+    return within(console_deadline, stdio_.write_console(bytes));
+}
+
+Awaitable<vmm::Exit> Machine::exited() {
+    const auto status = co_await process_.exited();
+    co_return exit_reason(status, ended_by_, stdio_.last_words());
+}
+
+Awaitable<Result<void>> Machine::kill(std::chrono::milliseconds grace) {
+    if (!process_.has_exited()) ended_by_ = EndedBy::us;
+    const auto stopped = co_await process_.stop(grace);
+    if (!stopped) co_return fail(stopped.error());
+    co_return Result<void>{};
+}
+
+Awaitable<Result<void>> Machine::command(Request request, std::chrono::milliseconds deadline) {
+    state_.reset();
+    auto answer = co_await api_.send(std::move(request), deadline);
+    // Keeps room in the log's FIFO: when the VM ends, its last words are the last ones.
+    const auto& words = stdio_.last_words();
+    if (answer) co_return Result<void>{};
+    auto error = std::move(answer.error());
+    if (error.code == Errc::unavailable && !words.empty()) error.what += ": " + words;
+    co_return fail(std::move(error));
+}
+
+Awaitable<Result<void>> Machine::change_state(Request request, State from, State to) {
+    const auto now = co_await state();
+    if (!now) co_return fail(now.error());
+    if (*now != from)
+        co_return fail(Errc::conflict,
+                       from == State::running ? "the VM does not run" : "the VM is not paused");
+    auto done = co_await command(std::move(request), command_deadline);
+    if (done) state_ = to;
+    co_return done;
+}
+
+Awaitable<Result<State>> Machine::state() {
+    if (!state_) {
+        auto answer = co_await api_.state();
+        if (!answer) co_return answer;
+        state_ = *answer;
+    }
+    co_return *state_;
+}
+
+std::chrono::milliseconds Machine::memory_deadline() const {
+    // Memory written at 16 MiB/s, a slow disk, and then some.
+    return 30s + std::chrono::milliseconds{memory_.count * 1000 / 16};
+}
+
+}  // namespace noid::firecracker

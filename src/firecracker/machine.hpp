@@ -1,0 +1,52 @@
+#pragma once
+
+#include <optional>
+
+#include "firecracker/api_client.hpp"
+#include "firecracker/exit_reason.hpp"
+#include "firecracker/stdio_fifos.hpp"
+#include "launcher/process.hpp"
+#include "vmm/vmm.hpp"
+
+namespace noid::firecracker {
+
+// One Firecracker process in its VM's directory.
+class Machine final : public vmm::Machine {
+  public:
+    // `directory` is the VM's own, open.
+    Machine(Fd directory, MiB memory, launcher::Process process, StdioFifos stdio);
+
+    // Waits until the API answers. unavailable, with Firecracker's last words, if it ends instead.
+    Awaitable<Result<void>> api_ready();
+    Awaitable<Result<void>> boot(const vmm::MachineSpec& spec);
+    Awaitable<Result<void>> load(const vmm::MachineSpec& spec, const vmm::SnapshotFiles& files,
+                                 vmm::Vmm::Wake wake);
+
+    [[nodiscard]] ProcessIdentity identity() const override { return process_.identity(); }
+    Awaitable<Result<asio::local::stream_protocol::socket>> connect_agent() override;
+    Awaitable<Result<void>> pause() override;
+    Awaitable<Result<void>> resume() override;
+    Awaitable<Result<vmm::SaveReport>> save(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) override;
+    Awaitable<Result<std::string>> read_console() override { return stdio_.read_console(); }
+    Awaitable<Result<void>> write_console(std::string_view bytes) override;
+    Awaitable<vmm::Exit> exited() override;
+    Awaitable<Result<void>> kill(std::chrono::milliseconds grace) override;
+
+  private:
+    // Sends what changes the machine. A refusal has Firecracker's last words when it ended over it.
+    Awaitable<Result<void>> command(Request request, std::chrono::milliseconds deadline);
+    Awaitable<Result<void>> change_state(Request request, ApiClient::State from, ApiClient::State to);
+    Awaitable<Result<ApiClient::State>> state();
+    [[nodiscard]] std::chrono::milliseconds memory_deadline() const;
+
+    Fd directory_;
+    MiB memory_;
+    launcher::Process process_;
+    StdioFifos stdio_;
+    ApiClient api_{directory_};
+    // Not known after start, adopt, and a command that did not come to its end; Firecracker is asked then.
+    std::optional<ApiClient::State> state_;
+    EndedBy ended_by_ = EndedBy::itself;
+};
+
+}  // namespace noid::firecracker
