@@ -1,0 +1,198 @@
+#include "qemu/machine.hpp"
+
+#include <gmock/gmock.h>
+
+#include <boost/asio/write.hpp>
+#include <csignal>
+
+#include "qemu/qemu.hpp"
+#include "qemu/testing/machine_fixture.hpp"
+
+namespace noid::qemu {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using How = vmm::Exit::How;
+using Wake = vmm::Vmm::Wake;
+
+std::uint64_t number(const std::string& text) {
+    return std::stoull(text);
+}
+
+TEST_F(MachineTest, BootsTalksPausesAndIsKilled) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        EXPECT_TRUE(vmm);
+        const auto spec = machine_in("a");
+        auto machine = co_await (*vmm)->start(spec);
+        EXPECT_TRUE(machine) << machine.error().what;
+        if (!machine) co_return;
+        co_await console_until(**machine, "probe ready, port open");
+        auto probe = co_await Probe::connect(**machine);
+
+        EXPECT_TRUE(co_await (*machine)->pause());
+        EXPECT_EQ((co_await (*machine)->pause()).error().code, Errc::conflict);
+        EXPECT_TRUE(co_await (*machine)->resume());
+        EXPECT_EQ((co_await (*machine)->resume()).error().code, Errc::conflict);
+        EXPECT_EQ(co_await probe.ask("say through the console"), "said");
+        co_await console_until(**machine, "through the console");
+
+        // A new connection takes the place of the old one.
+        auto second = co_await Probe::connect(**machine);
+        EXPECT_EQ(co_await second.ask("x"), "echo x");
+
+        EXPECT_TRUE(co_await (*machine)->kill(5s));
+        const auto exit = co_await (*machine)->exited();
+        EXPECT_EQ(exit.how, How::killed) << exit.detail;
+    });
+}
+
+TEST_F(MachineTest, TellsHowTheGuestEnded) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        for (const auto& [command, how] :
+             {std::pair{"shutdown", How::guest_shutdown}, std::pair{"reboot", How::guest_reboot}}) {
+            const auto spec = machine_in(command);
+            auto machine = co_await (*vmm)->start(spec);
+            EXPECT_TRUE(machine) << machine.error().what;
+            if (!machine) co_return;
+            auto socket = co_await (*machine)->connect_agent();
+            EXPECT_TRUE(socket);
+            const std::string line = std::string{command} + "\n";
+            co_await asio::async_write(*socket, asio::buffer(line), asio::use_awaitable);
+            const auto exit = co_await (*machine)->exited();
+            EXPECT_EQ(exit.how, how) << exit.detail;
+        }
+    });
+}
+
+TEST_F(MachineTest, IsTakenOverByAnotherOwner) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        const auto spec = machine_in("a");
+        ProcessIdentity identity;
+        {
+            auto machine = co_await (*vmm)->start(spec);
+            EXPECT_TRUE(machine) << machine.error().what;
+            if (!machine) co_return;
+            co_await Probe::connect(**machine);
+            identity = (*machine)->identity();
+        }
+        auto other = identity;
+        ++other.start_time;
+        EXPECT_EQ((co_await (*vmm)->adopt(spec, other)).error().code, Errc::not_found);
+        auto machine = co_await (*vmm)->adopt(spec, identity);
+        EXPECT_TRUE(machine) << machine.error().what;
+        if (!machine) co_return;
+        auto probe = co_await Probe::connect(**machine);
+        EXPECT_TRUE(co_await (*machine)->pause());
+        EXPECT_TRUE(co_await (*machine)->resume());
+        EXPECT_EQ(co_await probe.ask("x"), "echo x");
+        EXPECT_TRUE(co_await (*machine)->kill(5s));
+        EXPECT_EQ((co_await (*machine)->exited()).how, How::killed);
+        EXPECT_EQ((co_await (*vmm)->adopt(spec, identity)).error().code, Errc::not_found);
+    });
+}
+
+TEST_F(MachineTest, FailsToStartInWords) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        auto spec = machine_in("a");
+        spec.rootfs = "missing.ext4";
+        const auto machine = co_await (*vmm)->start(spec);
+        EXPECT_FALSE(machine);
+        EXPECT_THAT(machine.error().what, HasSubstr("missing.ext4"));
+    });
+}
+
+TEST_F(MachineTest, IsSavedAndWakesElsewhereWhileItRunsOn) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        const auto spec = machine_in("source");
+        auto source = co_await (*vmm)->start(spec);
+        EXPECT_TRUE(source) << source.error().what;
+        if (!source) co_return;
+        auto probe = co_await Probe::connect(**source);
+        EXPECT_EQ(co_await probe.ask("fill 8 1"), "filled");
+        EXPECT_EQ(co_await probe.ask("write 7"), "7");
+
+        EXPECT_EQ((co_await (*source)->save(files_, vmm::SnapshotKind::full)).error().code, Errc::conflict);
+        EXPECT_TRUE(co_await (*source)->pause());
+        const auto full = co_await (*source)->save(files_, vmm::SnapshotKind::full);
+        EXPECT_TRUE(full) << full.error().what;
+        if (!full) co_return;
+        RecordProperty("full_bytes", static_cast<int>(full->bytes_written));
+        RecordProperty("full_us", static_cast<int>(full->paused.count()));
+        const auto clone_spec = clone_of(spec, "clone");
+        EXPECT_TRUE(co_await (*source)->resume());
+
+        // The source runs on, with the connection it had.
+        const auto before = number(co_await probe.ask("ticks"));
+        EXPECT_EQ(co_await probe.ask("check 8 1"), "same");
+        EXPECT_GT(number(co_await probe.ask("ticks")), before);
+        EXPECT_EQ(co_await probe.ask("fill 8 2"), "filled");
+        EXPECT_EQ(co_await probe.ask("write 8"), "8");
+
+        auto clone = co_await (*vmm)->restore(clone_spec, files_, Wake::paused);
+        EXPECT_TRUE(clone) << clone.error().what;
+        if (!clone) co_return;
+        EXPECT_TRUE(co_await (*clone)->resume());
+        auto clone_probe = co_await Probe::connect(**clone);
+        EXPECT_EQ(co_await clone_probe.ask("check 8 1"), "same");
+        EXPECT_EQ(co_await clone_probe.ask("read"), "7");
+        EXPECT_EQ(co_await probe.ask("check 8 2"), "same");
+        EXPECT_EQ(co_await probe.ask("read"), "8");
+
+        // Incremental saves of the woken machine, one over the other, and the last one wakes again.
+        auto previous = std::string{"memory.snap"};
+        std::string state;
+        for (const auto* seed : {"3", "4"}) {
+            EXPECT_EQ(co_await clone_probe.ask(std::string{"fill 2 "} + seed), "filled");
+            EXPECT_TRUE(co_await (*clone)->pause());
+            const vmm::SnapshotFiles files{std::string{"memory."} + seed, std::string{"state."} + seed};
+            const vmm::SnapshotFiles own{"memory.snap", files.state};
+            EXPECT_EQ((co_await (*clone)->save(own, vmm::SnapshotKind::incremental)).error().code,
+                      Errc::invalid);
+            std::filesystem::copy_file(clone_spec.directory / previous, clone_spec.directory / files.memory);
+            const auto saved = co_await (*clone)->save(files, vmm::SnapshotKind::incremental);
+            EXPECT_TRUE(saved) << saved.error().what;
+            if (!saved) co_return;
+            RecordProperty(std::string{"incremental_bytes_"} + seed, static_cast<int>(saved->bytes_written));
+            RecordProperty(std::string{"incremental_us_"} + seed, static_cast<int>(saved->paused.count()));
+            EXPECT_LT(saved->bytes_written, 32U << 20);
+            EXPECT_TRUE(co_await (*clone)->resume());
+            previous = files.memory;
+            state = files.state;
+        }
+        const auto last_spec = clone_of(clone_spec, "last", previous, state);
+        EXPECT_TRUE(co_await (*clone)->kill(5s));
+        auto last = co_await (*vmm)->restore(last_spec, files_, Wake::running);
+        EXPECT_TRUE(last) << last.error().what;
+        if (!last) co_return;
+        auto last_probe = co_await Probe::connect(**last);
+        EXPECT_EQ(co_await last_probe.ask("check 2 4"), "same");
+        const auto ticks = number(co_await last_probe.ask("ticks"));
+        EXPECT_EQ(co_await last_probe.ask("fill 8 5"), "filled");
+        EXPECT_GT(number(co_await last_probe.ask("ticks")), ticks);
+        EXPECT_TRUE(co_await (*last)->kill(5s));
+        EXPECT_TRUE(co_await (*source)->kill(5s));
+    });
+}
+
+TEST_F(MachineTest, RefusesABrokenSnapshot) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        const auto spec = machine_in("a");
+        std::filesystem::resize_file(spec.directory / "rootfs.ext4", 1 << 20);
+        for (const auto* name : {"memory.snap", "vmstate.snap"}) {
+            std::filesystem::copy_file(spec.directory / "rootfs.ext4", spec.directory / name);
+        }
+        std::filesystem::resize_file(spec.directory / "memory.snap", spec.memory.bytes());
+        const auto machine = co_await (*vmm)->restore(spec, files_, Wake::running);
+        EXPECT_FALSE(machine);
+    });
+}
+
+}  // namespace
+}  // namespace noid::qemu

@@ -1,0 +1,137 @@
+// The only program of the test guest: /init of its initrd. Loads the kernel modules, says "probe ready" on
+// the console, and obeys one-line commands at the agent's port, each with a one-line answer.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+std::atomic<std::uint64_t> ticks{0};
+std::vector<std::uint64_t> ballast;
+
+// Each line of /modules/order: stage, file, condition. All are loaded; for a missing device that is harmless.
+void load_modules() {
+    FILE* order = std::fopen("/modules/order", "r");
+    if (order == nullptr) return;
+    std::array<char, 64> stage{};
+    std::array<char, 128> file{};
+    std::array<char, 64> condition{};
+    while (std::fscanf(order, "%63s %127s %63s", stage.data(), file.data(), condition.data()) == 3) {
+        const std::string path = std::string{"/modules/"} + file.data();
+        const int module = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        if (module < 0) continue;
+        ::syscall(SYS_finit_module, module, "", 0);
+        ::close(module);
+    }
+    std::fclose(order);
+}
+
+std::string port_path() {
+    DIR* ports = ::opendir("/sys/class/virtio-ports");
+    if (ports == nullptr) return {};
+    std::string path;
+    while (const dirent* entry = ::readdir(ports))
+        if (entry->d_name[0] != '.') path = std::string{"/dev/"} + entry->d_name;
+    ::closedir(ports);
+    return path;
+}
+
+// Numbers that depend on position and seed: changed, lost or swapped pages show.
+std::uint64_t pattern(std::uint64_t position, std::uint64_t seed) {
+    std::uint64_t x = position * 0x9e3779b97f4a7c15U + seed;
+    x ^= x >> 29;
+    return x * 0xbf58476d1ce4e5b9U;
+}
+
+std::string answer(const std::string& line) {
+    std::array<char, 32> word{};
+    unsigned long long first = 0;
+    unsigned long long second = 0;
+    std::sscanf(line.c_str(), "%31s %llu %llu", word.data(), &first, &second);
+    const std::string command{word.data()};
+    if (command == "ticks") return std::to_string(ticks.load());
+    if (command == "fill") {  // fill MiB SEED: dirties that much memory from the beginning
+        const std::size_t count = first << 17;
+        if (ballast.size() < count) ballast.resize(count);
+        for (std::size_t i = 0; i < count; ++i) ballast[i] = pattern(i, second);
+        return "filled";
+    }
+    if (command == "check") {  // check MiB SEED
+        const std::size_t count = first << 17;
+        if (ballast.size() < count) return "too small";
+        for (std::size_t i = 0; i < count; ++i)
+            if (ballast[i] != pattern(i, second)) return "differs at " + std::to_string(i);
+        return "same";
+    }
+    if (command == "write" || command == "read") {  // one block of the disk
+        const int disk = ::open("/dev/vda", O_RDWR | O_CLOEXEC | O_SYNC);
+        std::array<std::uint64_t, 512> block{};
+        block.fill(first);
+        const ssize_t done = command == "write" ? ::pwrite(disk, block.data(), sizeof block, 0)
+                                                : ::pread(disk, block.data(), sizeof block, 0);
+        ::close(disk);
+        return done == static_cast<ssize_t>(sizeof block) ? std::to_string(block[511]) : "failed";
+    }
+    if (command == "say") {
+        std::printf("%s\n", line.c_str() + 4);
+        std::fflush(stdout);
+        return "said";
+    }
+    if (command == "shutdown") ::reboot(RB_POWER_OFF);
+    if (command == "reboot") ::reboot(RB_AUTOBOOT);
+    return "echo " + line;
+}
+
+[[noreturn]] void serve(int port) {
+    std::string line;
+    while (true) {
+        char byte = 0;
+        if (::read(port, &byte, 1) != 1) {
+            // Nobody is connected; the kernel's driver has no event for the moment when somebody is.
+            ::usleep(5000);
+            line.clear();
+            continue;
+        }
+        if (byte != '\n') {
+            line.push_back(byte);
+            continue;
+        }
+        const std::string text = answer(line) + "\n";
+        [[maybe_unused]] const auto sent = ::write(port, text.data(), text.size());
+        line.clear();
+    }
+}
+
+}  // namespace
+
+int main() {
+    ::mount("devtmpfs", "/dev", "devtmpfs", 0, nullptr);
+    ::mount("proc", "/proc", "proc", 0, nullptr);
+    ::mount("sysfs", "/sys", "sysfs", 0, nullptr);
+    load_modules();
+    std::thread{[] {
+        while (true) {
+            ::usleep(1000);
+            ++ticks;
+        }
+    }}.detach();
+    const int port = ::open(port_path().c_str(), O_RDWR | O_CLOEXEC);
+    std::printf("probe ready, port %s\n", port < 0 ? std::strerror(errno) : "open");
+    std::fflush(stdout);
+    serve(port);
+}
