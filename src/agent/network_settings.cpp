@@ -64,15 +64,12 @@ Result<NetworkSettings> parse_network(const proto::GuestNetwork& network) {
 
     const auto slash = network.address.find('/');
     const auto address = parse_ipv4(network.address.substr(0, slash));
-    const auto prefix_length =
-        slash == std::string::npos
-            ? std::nullopt
-            : parse_number<std::uint8_t>(std::string_view{network.address}.substr(slash + 1), 10);
-    if (!address || !prefix_length || *prefix_length == 0 || *prefix_length > 32) {
-        return invalid("address", network.address);
-    }
+    const std::string_view prefix_text =
+        slash == std::string::npos ? "" : std::string_view{network.address}.substr(slash + 1);
+    const auto prefix_length = parse_number<std::uint8_t>(prefix_text, 10).value_or(0);
+    if (!address || prefix_length == 0 || prefix_length > 32) return invalid("address", network.address);
     settings.address = *address;
-    settings.prefix_length = *prefix_length;
+    settings.prefix_length = prefix_length;
 
     if (!network.gateway.empty()) {
         settings.gateway = parse_ipv4(network.gateway);
