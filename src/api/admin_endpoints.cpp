@@ -1,0 +1,50 @@
+#include <boost/json/array.hpp>
+
+#include "api/endpoint_input.hpp"
+#include "api/endpoints.hpp"
+#include "wire/server_info.hpp"
+
+namespace noid::api {
+
+namespace {
+
+wire::User to_wire(vm::User user) {
+    return wire::User{std::move(user.id), std::move(user.name), std::move(user.created_at)};
+}
+
+Response token_response(vm::Engine::NewToken made, unsigned status) {
+    const wire::UserWithToken user{to_wire(std::move(made.user)), std::move(made.secret)};
+    return json_response(wire::to_json(user), status);
+}
+
+}  // namespace
+
+Awaitable<Result<Response>> list_users(Call& call) {
+    auto users = co_await call.services.engine.users();
+    if (!users) co_return fail(std::move(users).error());
+    boost::json::array list;
+    for (vm::User& user : *users) list.emplace_back(wire::to_json(to_wire(std::move(user))));
+    co_return json_response(list);
+}
+
+Awaitable<Result<Response>> create_user(Call& call) {
+    auto request = read_json<wire::CreateUser>(call);
+    if (!request) co_return fail(std::move(request).error());
+    auto made = co_await call.services.engine.create_user(std::move(request->name));
+    if (!made) co_return fail(std::move(made).error());
+    co_return token_response(std::move(*made), 201);
+}
+
+Awaitable<Result<Response>> rotate_token(Call& call) {
+    auto made = co_await call.services.engine.rotate_token(std::string{call.parameter("name")});
+    if (!made) co_return fail(std::move(made).error());
+    co_return token_response(std::move(*made), 200);
+}
+
+Awaitable<Result<Response>> delete_user(Call& call) {
+    auto user = co_await call.services.engine.delete_user(std::string{call.parameter("name")});
+    if (!user) co_return fail(std::move(user).error());
+    co_return json_response(wire::to_json(to_wire(std::move(*user))));
+}
+
+}  // namespace noid::api

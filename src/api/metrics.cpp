@@ -1,0 +1,91 @@
+#include "api/metrics.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace noid::api {
+
+namespace {
+
+void append_head(std::string& page, std::string_view name, std::string_view type, std::string_view help) {
+    fmt::format_to(std::back_inserter(page), "# HELP {0} {1}\n# TYPE {0} {2}\n", name, help, type);
+}
+
+template <class T>
+void append_value(std::string& page, std::string_view name, std::string_view type, std::string_view help,
+                  T value) {
+    append_head(page, name, type, help);
+    fmt::format_to(std::back_inserter(page), "{} {}\n", name, value);
+}
+
+}  // namespace
+
+void Histogram::observe(std::chrono::nanoseconds duration) noexcept {
+    const double seconds = std::chrono::duration<double>(duration).count();
+    const auto bucket = std::lower_bound(bounds_.begin(), bounds_.end(), seconds) - bounds_.begin();
+    counts_[static_cast<std::size_t>(bucket)].fetch_add(1, std::memory_order_relaxed);
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+    sum_us_.fetch_add(static_cast<std::uint64_t>(us), std::memory_order_relaxed);
+}
+
+void Histogram::append_to(std::string& page, std::string_view name, std::string_view help) const {
+    append_head(page, name, "histogram", help);
+    std::uint64_t below = 0;
+    for (std::size_t i = 0; i < bounds_.size(); ++i) {
+        below += counts_[i].load(std::memory_order_relaxed);
+        fmt::format_to(std::back_inserter(page), "{}_bucket{{le=\"{}\"}} {}\n", name, bounds_[i], below);
+    }
+    below += counts_[bounds_.size()].load(std::memory_order_relaxed);
+    const double sum = static_cast<double>(sum_us_.load(std::memory_order_relaxed)) / 1e6;
+    fmt::format_to(std::back_inserter(page), "{0}_bucket{{le=\"+Inf\"}} {1}\n{0}_sum {2}\n{0}_count {1}\n",
+                   name, below, sum);
+}
+
+void Metrics::count_request(unsigned status) noexcept {
+    if (status < requests_.size()) requests_[status].fetch_add(1, std::memory_order_relaxed);
+}
+
+std::string Metrics::page(const vm::EngineNumbers& numbers) {
+    std::string page;
+    append_value(page, "noid_vms_total", "gauge", "VMs that exist.", numbers.vms_total);
+    append_value(page, "noid_vms_running", "gauge", "VMs that run.", numbers.vms_running);
+    creations_.append_to(page, "noid_vm_creation_duration_seconds",
+                         "Time from a create request to a VM that answers.");
+    checkpoints_.append_to(page, "noid_checkpoint_creation_duration_seconds", "Time to make a checkpoint.");
+    append_value(page, "noid_memory_usage_bytes", "gauge", "Memory resident for VMs.", numbers.memory_bytes);
+    double percent = 0;
+    {
+        const std::lock_guard lock{mutex_};
+        const auto now = std::chrono::steady_clock::now();
+        const double elapsed = std::chrono::duration<double>(now - before_).count();
+        // Less than before: a VM with its share was destroyed in between.
+        if (elapsed > 0 && numbers.cpu_seconds > cpu_seconds_before_)
+            percent = (numbers.cpu_seconds - cpu_seconds_before_) / elapsed * 100;
+        cpu_seconds_before_ = numbers.cpu_seconds;
+        before_ = now;
+    }
+    append_value(page, "noid_cpu_usage_percent", "gauge",
+                 "CPU of all VMs since the last scrape; 100 is one core.", percent);
+    append_value(page, "noid_cpu_seconds", "gauge", "CPU time used by the VMs that exist.",
+                 numbers.cpu_seconds);
+    append_value(page, "noid_disk_usage_bytes", "gauge", "Disk space used by VMs.", numbers.disk_bytes);
+    append_head(page, "noid_api_requests_total", "counter", "Requests answered, by status.");
+    std::uint64_t errors = 0;
+    for (std::size_t status = 100; status < requests_.size(); ++status) {
+        const std::uint64_t count = requests_[status].load(std::memory_order_relaxed);
+        if (count == 0) continue;
+        if (status >= 400) errors += count;
+        fmt::format_to(std::back_inserter(page), "noid_api_requests_total{{status=\"{}\"}} {}\n", status,
+                       count);
+    }
+    append_value(page, "noid_api_errors_total", "counter", "Requests answered with 4xx or 5xx.", errors);
+    append_value(page, "noid_api_connections", "gauge", "Open connections.",
+                 connections.load(std::memory_order_relaxed));
+    append_value(page, "noid_api_web_sockets", "gauge", "Open WebSocket sessions.",
+                 web_sockets.load(std::memory_order_relaxed));
+    return page;
+}
+
+}  // namespace noid::api

@@ -1,0 +1,248 @@
+#include <boost/json/array.hpp>
+#include <boost/json/monotonic_resource.hpp>
+#include <boost/json/serialize.hpp>
+#include <charconv>
+#include <chrono>
+
+#include "api/endpoint_input.hpp"
+#include "api/endpoints.hpp"
+#include "wire/names.hpp"
+#include "wire/utf8.hpp"
+#include "wire/vm.hpp"
+
+namespace noid::api {
+
+namespace {
+
+constexpr std::uint64_t max_page = 1000;
+
+vm::NetworkMode to_vm(wire::Network network) noexcept {
+    switch (network) {
+        case wire::Network::none:
+            return vm::NetworkMode::none;
+        case wire::Network::egress:
+            return vm::NetworkMode::egress;
+        case wire::Network::open:
+            return vm::NetworkMode::open;
+    }
+    return vm::NetworkMode::open;
+}
+
+std::int64_t unix_now() noexcept {
+    const auto since = std::chrono::system_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::seconds>(since).count();
+}
+
+wire::VmInfo to_wire(vm::VmView view) {
+    wire::VmInfo info;
+    info.name = std::move(view.name);
+    info.state = vm::name_of(view.state);
+    info.cpus = view.cpus;
+    info.mem_mib = view.memory.count;
+    info.created_at = std::move(view.created_at);
+    info.disk_mib = view.disk.count;
+    info.labels = std::move(view.labels);
+    info.image = std::move(view.image);
+    info.address = std::move(view.address);
+    info.vmm = std::move(view.vmm);
+    info.start = std::move(view.start_kind);
+    info.reason = std::move(view.reason);
+    info.warnings = std::move(view.warnings);
+    if (view.started_unix && view.state == vm::State::running) {
+        const std::int64_t uptime = unix_now() - *view.started_unix;
+        info.uptime_s = static_cast<std::uint64_t>(std::max<std::int64_t>(uptime, 0));
+    }
+    info.disk_used_bytes = view.disk_used;
+    info.memory_used_bytes = view.memory_used;
+    info.cpu_seconds = view.cpu_seconds;
+    info.guest_memory_available_bytes = view.guest_memory_available;
+    info.guest_disk_free_bytes = view.guest_disk_free;
+    // The guest says these: bounded, and made fit for JSON.
+    if (view.agent_version) info.agent_version = wire::clipped(*view.agent_version);
+    if (view.guest_os) info.guest_os = wire::clipped(*view.guest_os);
+    return info;
+}
+
+Response vm_response(vm::VmView view, unsigned status = 200) {
+    return json_response(wire::to_json(to_wire(std::move(view))), status);
+}
+
+// The filters and the page that a list asks for.
+struct ListQuery {
+    std::vector<std::pair<std::string, std::string>> labels;
+    std::optional<std::string_view> state;
+    std::string_view prefix;
+    std::size_t limit = 0;  // 0: all
+    // The page begins behind this VM; it need not exist any more.
+    std::optional<std::pair<std::int64_t, std::string>> after;
+
+    [[nodiscard]] static Result<ListQuery> parse(const Target& target);
+    [[nodiscard]] bool takes(const vm::VmView& view) const;
+};
+
+// "<created>.<name>": opaque to clients, good for any VM that ever was.
+Result<std::pair<std::int64_t, std::string>> parse_cursor(std::string_view text) {
+    const std::size_t dot = text.find('.');
+    std::int64_t created = 0;
+    const std::string_view number = text.substr(0, dot);
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), created);
+    if (dot == std::string_view::npos || error != std::errc{} || end != number.data() + number.size() ||
+        !wire::check_vm_name(text.substr(dot + 1)))
+        return fail(Errc::invalid, "parameter 'cursor' is not one that this server gave");
+    return std::pair{created, std::string{text.substr(dot + 1)}};
+}
+
+Result<ListQuery> ListQuery::parse(const Target& target) {
+    ListQuery query;
+    for (const auto& [key, value] : target.query) {
+        if (key != "label") continue;
+        const std::size_t equals = value.find('=');
+        if (equals == std::string::npos || equals == 0)
+            return fail(Errc::invalid, "parameter 'label' must be KEY=VALUE");
+        query.labels.emplace_back(value.substr(0, equals), value.substr(equals + 1));
+    }
+    query.state = target.find("state");
+    if (query.state && !vm::parse_state(*query.state))
+        return fail(Errc::invalid, "parameter 'state' is not a state: " + wire::clipped(*query.state, 32));
+    query.prefix = target.find("prefix").value_or("");
+    const auto limit = number_parameter(target, "limit", 1, max_page);
+    if (!limit) return fail(limit.error());
+    query.limit = static_cast<std::size_t>(limit->value_or(0));
+    if (const auto cursor = target.find("cursor")) {
+        auto after = parse_cursor(*cursor);
+        if (!after) return fail(std::move(after).error());
+        query.after = std::move(*after);
+    }
+    return query;
+}
+
+bool ListQuery::takes(const vm::VmView& view) const {
+    if (state && vm::name_of(view.state) != *state) return false;
+    if (!view.name.starts_with(prefix)) return false;
+    for (const auto& [key, value] : labels) {
+        const auto found = view.labels.find(key);
+        if (found == view.labels.end() || found->second != value) return false;
+    }
+    return true;
+}
+
+// Behind which a page begins: VMs are listed by creation, those of one second by name.
+std::pair<std::int64_t, std::string_view> position(const vm::VmView& view) {
+    return {view.created_unix, view.name};
+}
+
+using StateChange = Awaitable<Result<void>> (*)(vm::Vm&, const Target&);
+
+Awaitable<Result<Response>> change_state(Call& call, StateChange change) {
+    const auto machine = find_vm(call);
+    if (!machine) co_return fail(machine.error());
+    if (auto changed = co_await change(**machine, call.target); !changed)
+        co_return fail(std::move(changed).error());
+    co_return vm_response((*machine)->view());
+}
+
+}  // namespace
+
+Awaitable<Result<Response>> create_vm(Call& call) {
+    auto request = read_json<wire::CreateVm>(call);
+    if (!request) co_return fail(std::move(request).error());
+    if (const auto key = call.exchange.header("Idempotency-Key"); !key.empty()) {
+        if (!request->idempotency_key.empty() && request->idempotency_key != key)
+            co_return fail(Errc::invalid, "Idempotency-Key and 'idempotency_key' contradict each other");
+        request->idempotency_key = key;
+    }
+    if (auto checked = request->check(); !checked) co_return fail(std::move(checked).error());
+    if (!request->ports.empty())
+        co_return fail(Errc::unsupported, "this server publishes no ports; 'ports' must be empty");
+    auto name = vm::VmName::parse(request->name);
+    if (!name) co_return fail(std::move(name).error());
+    vm::CreateRequest create{.name = std::move(*name),
+                             .cpus = request->cpus,
+                             .memory = MiB{request->mem_mib},
+                             .disk = {},
+                             .labels = std::move(request->labels),
+                             .env = std::move(request->env),
+                             .image = std::move(request->image),
+                             .network = to_vm(request->network),
+                             .idempotency_key = std::move(request->idempotency_key)};
+    if (request->disk_mib) create.disk = MiB{*request->disk_mib};
+    const auto began = std::chrono::steady_clock::now();
+    auto created = co_await call.tenant->create(std::move(create));
+    if (!created) co_return fail(std::move(created).error());
+    if (!created->replayed) call.services.metrics.count_creation(std::chrono::steady_clock::now() - began);
+    Response response = vm_response(std::move(created->vm), 201);
+    if (created->replayed) response.headers.emplace_back("Idempotent-Replayed", "true");
+    co_return response;
+}
+
+Result<Response> list_vms(Call& call) {
+    const auto query = ListQuery::parse(call.target);
+    if (!query) return fail(query.error());
+    std::vector<vm::VmView> views = call.tenant->list();
+    const bool paged = query->limit > 0 || query->after;
+    if (paged) {
+        std::sort(views.begin(), views.end(),
+                  [](const vm::VmView& a, const vm::VmView& b) { return position(a) < position(b); });
+    }
+    boost::json::monotonic_resource memory;
+    boost::json::array list(&memory);
+    std::string next;
+    const vm::VmView* last = nullptr;
+    for (vm::VmView& view : views) {
+        if (query->after && position(view) <= std::pair<std::int64_t, std::string_view>{*query->after})
+            continue;
+        if (!query->takes(view)) continue;
+        if (query->limit > 0 && list.size() == query->limit) {
+            next = std::to_string(last->created_unix) + "." + std::string{list.back().at("name").as_string()};
+            break;
+        }
+        last = &view;
+        list.emplace_back(wire::to_json(to_wire(std::move(view)), &memory));
+    }
+    Response response = Response::json(boost::json::serialize(list));
+    if (!next.empty()) {
+        response.headers.emplace_back("X-Next-Cursor", next);
+        response.headers.emplace_back(
+            "Link", "</v1/vms?limit=" + std::to_string(query->limit) + "&cursor=" + next + ">; rel=\"next\"");
+    }
+    return response;
+}
+
+Awaitable<Result<Response>> get_vm(Call& call) {
+    const auto machine = find_vm(call);
+    if (!machine) co_return fail(machine.error());
+    auto view = co_await (*machine)->details();
+    if (!view) co_return fail(std::move(view).error());
+    co_return vm_response(std::move(*view));
+}
+
+Awaitable<Result<Response>> delete_vm(Call& call) {
+    const auto name = vm_name(call);
+    if (!name) co_return fail(name.error());
+    // Also 204 when there was none: clients rely on it.
+    if (auto destroyed = co_await call.tenant->destroy(*name); !destroyed)
+        co_return fail(std::move(destroyed).error());
+    co_return Response::no_content();
+}
+
+Awaitable<Result<Response>> start_vm(Call& call) {
+    return change_state(call, [](vm::Vm& machine, const Target&) { return machine.start(); });
+}
+
+Awaitable<Result<Response>> stop_vm(Call& call) {
+    return change_state(call, [](vm::Vm& machine, const Target& target) -> Awaitable<Result<void>> {
+        const auto force = flag_parameter(target, "force");
+        if (!force) co_return fail(force.error());
+        co_return co_await machine.stop(*force ? vm::StopMode::force : vm::StopMode::graceful);
+    });
+}
+
+Awaitable<Result<Response>> pause_vm(Call& call) {
+    return change_state(call, [](vm::Vm& machine, const Target&) { return machine.pause(); });
+}
+
+Awaitable<Result<Response>> resume_vm(Call& call) {
+    return change_state(call, [](vm::Vm& machine, const Target&) { return machine.resume(); });
+}
+
+}  // namespace noid::api

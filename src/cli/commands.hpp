@@ -1,0 +1,154 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "wire/vm.hpp"
+
+// What the user asked for, one type for each command, as parse_arguments() reads it. What each does
+// is in commands/.
+namespace noid::cli {
+
+// [NAME]: none means the active VM.
+using VmArgument = std::optional<std::string>;
+
+struct AuthSetup {
+    std::string url;
+    std::string token;
+};
+struct Use {
+    std::string name;
+};
+struct Current {};
+struct WhoAmI {};
+
+struct VmShape {
+    std::uint32_t cpus = wire::default_cpus;
+    std::uint32_t mem_mib = wire::default_mem_mib;
+    std::optional<std::uint32_t> disk_mib;
+    std::vector<std::string> labels;  // "K=V"
+    std::vector<std::string> env;     // "K=V", of every command in the VM
+    std::string image;
+    std::string network;
+    std::vector<std::string> ports;  // "HOST:GUEST"
+};
+struct Create {
+    std::string name;
+    VmShape shape;
+};
+struct Destroy {
+    VmArgument vm;
+};
+struct List {
+    std::vector<std::string> labels;  // "K=V", all of them must match
+    std::vector<std::string> states;  // any of them
+    std::string prefix;
+    bool names_only = false;
+};
+struct Info {
+    VmArgument vm;
+    bool all = false;
+};
+struct Start {
+    VmArgument vm;
+};
+struct Stop {
+    VmArgument vm;
+    bool force = false;
+};
+struct Pause {
+    VmArgument vm;
+};
+struct Resume {
+    VmArgument vm;
+};
+struct Suspend {
+    VmArgument vm;
+};
+
+struct CommandOptions {
+    std::vector<std::string> command;  // what stands after "--"
+    std::vector<std::string> env;
+    std::string cwd;
+    std::string user;
+    std::string label;
+    bool tty = false;
+    bool interactive = false;  // pass stdin on even from a terminal
+    bool no_input = false;
+    std::optional<std::chrono::milliseconds> timeout;
+    std::chrono::milliseconds hold{60'000};
+};
+struct Exec {
+    VmArgument vm;
+    CommandOptions options;
+    bool detach = false;
+};
+struct Console {
+    VmArgument vm;
+    std::vector<std::string> env;
+};
+struct Run {
+    std::string name;  // empty: one is made up
+    VmShape shape;
+    CommandOptions options;
+    bool keep = false;
+};
+struct Attach {
+    VmArgument vm;
+    std::string session;
+    std::uint64_t have_out = 0;
+    std::uint64_t have_err = 0;
+    bool no_input = false;
+};
+struct Ps {
+    VmArgument vm;
+};
+
+struct Copy {
+    std::string from;
+    std::string to;
+};
+struct Logs {
+    VmArgument vm;
+    bool follow = false;
+    std::optional<std::uint64_t> tail_lines;
+};
+struct Forward {
+    std::vector<std::string> words;  // [VM] [LOCAL:]PORT
+    std::string address = "127.0.0.1";
+};
+
+struct Checkpoint {
+    VmArgument vm;
+    std::optional<std::string> name;
+    std::optional<std::string> label;
+};
+struct Checkpoints {
+    VmArgument vm;
+};
+struct Restore {
+    VmArgument vm;
+    std::string checkpoint;
+    std::optional<std::string> as;
+};
+struct Fork {
+    VmArgument vm;
+    std::uint32_t count = 1;
+    std::vector<std::string> as;
+};
+
+struct Version {};
+struct Update {};
+struct Completion {
+    std::string shell;
+};
+
+using Command = std::variant<AuthSetup, Use, Current, WhoAmI, Create, Destroy, List, Info, Start, Stop, Pause,
+                             Resume, Suspend, Exec, Console, Run, Attach, Ps, Copy, Logs, Forward, Checkpoint,
+                             Checkpoints, Restore, Fork, Version, Update, Completion>;
+
+}  // namespace noid::cli

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include "base/error.hpp"
+
+// Amounts as people write them on a command line. Errors are `invalid` and name the spellings.
+namespace noid::cli {
+
+// "90", "90s", "1.5s", "500ms", "5m", "2h": a duration greater than zero; bare numbers are seconds.
+[[nodiscard]] Result<std::chrono::milliseconds> parse_duration(std::string_view text);
+
+// "2048", "2048M", "2048MiB", "4G", "4GiB": a size in MiB greater than zero; bare numbers are MiB.
+[[nodiscard]] Result<std::uint32_t> parse_mebibytes(std::string_view text);
+
+// 1 to 65535.
+[[nodiscard]] Result<std::uint16_t> parse_port(std::string_view text);
+
+}  // namespace noid::cli

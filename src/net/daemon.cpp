@@ -1,0 +1,373 @@
+#include "net/daemon.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+
+#include <array>
+#include <boost/asio/signal_set.hpp>
+#include <cerrno>
+#include <csignal>
+
+#include "base/async.hpp"
+#include "base/fd.hpp"
+#include "base/file.hpp"
+#include "net/diagnosis.hpp"
+#include "net/dns_forwarder.hpp"
+#include "net/host_rules.hpp"
+#include "net/lease_store.hpp"
+#include "net/protocol.hpp"
+#include "net/request_server.hpp"
+#include "net/slot_pool.hpp"
+#include "net/uplink.hpp"
+
+namespace noid::net {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::uint32_t ethernet_mtu = 1500;
+constexpr const char* leases_directory = "leases";
+
+// Held while a daemon, or cleanup, is at work with this state directory.
+Result<Fd> take_lock(const fs::path& state_dir) {
+    std::error_code error;
+    fs::create_directories(state_dir, error);
+    if (error) return fail_errno(error.value(), "cannot make " + state_dir.string());
+    auto lock = open_file(state_dir / "lock", O_RDWR | O_CREAT, 0600);
+    if (!lock) return lock;
+    if (::flock(lock->get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) return fail(Errc::conflict, "another noid-netd runs on this host");
+        return fail_errno(errno, "cannot lock the state directory");
+    }
+    return lock;
+}
+
+std::optional<gid_t> find_group(const std::string& name) {
+    std::array<char, 16 * 1024> buffer{};
+    group entry{};
+    group* found = nullptr;
+    if (::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
+        return std::nullopt;
+    return found->gr_gid;
+}
+
+SlotSettings slot_settings(const NetdConfig& config, const AddressPool& pool) {
+    return {config.netns_dir, pool, blocked_networks(config.pool, config.blocked), config.max_connections};
+}
+
+std::uint32_t slot_mtu(const NetdConfig& config, const std::optional<Uplink>& uplink) {
+    if (config.mtu != 0) return config.mtu;
+    return uplink ? std::min(uplink->mtu, ethernet_mtu) : ethernet_mtu;
+}
+
+// For co_spawn: what ends by an exception is a bug, and the daemon must not go on without that part.
+void rethrow(std::exception_ptr thrown) {
+    if (thrown) std::rethrow_exception(thrown);
+}
+
+}  // namespace
+
+class Daemon::Impl {
+  public:
+    Impl(asio::io_context& loop, NetdConfig config, Fd lock)
+        : loop_{loop}, config_{std::move(config)}, lock_{std::move(lock)} {}
+    ~Impl() { kernel_thread_.join(); }
+
+    Result<void> prepare();
+    void run();
+
+  private:
+    HostRuleset host_ruleset() const {
+        return {config_.pool, blocked_networks(config_.pool, config_.blocked), uplink_ ? uplink_->name : ""};
+    }
+    // Runs `work` on the kernel's thread.
+    template <class Work>
+    Awaitable<std::invoke_result_t<Work&>> in_kernel(Work work) {
+        co_return co_await on_pool(kernel_thread_, std::move(work));
+    }
+
+    Awaitable<void> wait_for_signal();
+    Awaitable<void> follow_uplink();
+    Result<void> use_uplink();
+    void keep_slots_ready();
+    Awaitable<void> tidy();
+
+    Awaitable<std::string> handle(std::string line, uid_t user);
+    Awaitable<std::string> perform(SetupRequest request, uid_t user);
+    Awaitable<std::string> perform(TeardownRequest request, uid_t user);
+    Awaitable<std::string> perform(StatusRequest request, uid_t user);
+    Awaitable<std::string> perform(AcquireRequest request, uid_t user);
+    Awaitable<std::string> perform(ReleaseRequest request, uid_t user);
+    Awaitable<std::string> perform(PolicyRequest request, uid_t user);
+    Awaitable<std::string> perform(StatsRequest request, uid_t user);
+    Awaitable<std::string> perform(RetainRequest request, uid_t user);
+    Awaitable<std::string> perform(DoctorRequest request, uid_t user);
+
+    asio::io_context& loop_;
+    NetdConfig config_;
+    Fd lock_;
+    // Used by the kernel's thread, once that runs.
+    std::unique_ptr<SlotPool> pool_;
+    std::unique_ptr<HostRules> host_rules_;
+    std::optional<Uplink> uplink_;
+    // Used by the loop's thread.
+    std::unique_ptr<DnsForwarder> dns_;
+    std::optional<UplinkWatch> watch_;
+    std::optional<RequestServer> server_;
+    asio::signal_set signals_{loop_, SIGTERM, SIGINT};
+    bool is_tidying_ = false;
+    bool is_stopping_ = false;
+    asio::thread_pool kernel_thread_{1};
+};
+
+Result<void> Daemon::Impl::prepare() {
+    const auto addresses = AddressPool::create(config_.pool);
+    if (!addresses) return fail(addresses.error());
+    auto kernel = SlotKernel::open(slot_settings(config_, *addresses));
+    if (!kernel) return fail(std::move(kernel.error()));
+    auto leases = LeaseStore::open(config_.state_dir / leases_directory);
+    if (!leases) return fail(std::move(leases.error()));
+    auto watch = UplinkWatch::open(loop_.get_executor());
+    if (!watch) return fail(std::move(watch.error()));
+    watch_.emplace(std::move(*watch));
+
+    dns_ = std::make_unique<DnsForwarder>(
+        loop_.get_executor(), DnsServers{config_.dns},
+        [this](std::uint32_t index, std::uint64_t lease, std::string name,
+               std::vector<ResolvedAddress> addresses_of_name) -> Awaitable<Result<void>> {
+            const auto learn = [&] { return pool_->learn(index, lease, name, addresses_of_name); };
+            co_return co_await in_kernel(learn);
+        });
+    pool_ = std::make_unique<SlotPool>(
+        std::move(*kernel), std::move(*leases),
+        SlotPool::Settings{config_.ready, ethernet_mtu, {inner::gateway}}, [this](SlotEvent event) {
+            // In the order in which they happen, from whichever thread.
+            asio::post(loop_, [this, event = std::make_shared<SlotEvent>(std::move(event))] {
+                dns_->handle(std::move(*event));
+            });
+        });
+    host_rules_ = std::make_unique<HostRules>(pool_->kernel().netfilter(), config_.state_dir);
+
+    auto uplink = find_uplink(pool_->kernel().route(), config_.uplink);
+    if (!uplink) return fail(std::move(uplink.error()));
+    uplink_ = std::move(*uplink);
+    // Rules come before slots: no guest is ever less isolated than it should be.
+    if (auto used = use_uplink(); !used) return used;
+    if (config_.set_ip_forward) {
+        if (auto switched = host_rules_->switch_forwarding_on(); !switched) return switched;
+    }
+    const auto notes = pool_->take_over();
+    if (!notes) return fail(notes.error());
+    for (const auto& note : *notes) spdlog::warn("take over note=\"{}\"", note);
+
+    const auto group = find_group(config_.group);
+    if (!group) spdlog::warn("group {} does not exist, only root may use the socket", config_.group);
+    auto server =
+        RequestServer::open(loop_.get_executor(), config_.socket, group,
+                            [this](std::string line, uid_t user) { return handle(std::move(line), user); });
+    if (!server) return fail(std::move(server.error()));
+    server_.emplace(std::move(*server));
+    const auto counts = pool_->counts();
+    spdlog::info("listening socket={} leased={} pool={}", config_.socket.string(), counts.leased,
+                 config_.pool.to_string());
+    return {};
+}
+
+void Daemon::Impl::run() {
+    asio::co_spawn(loop_, server_->run(), rethrow);
+    asio::co_spawn(loop_, follow_uplink(), rethrow);
+    asio::co_spawn(loop_, wait_for_signal(), rethrow);
+    keep_slots_ready();
+    loop_.run();
+}
+
+Awaitable<void> Daemon::Impl::wait_for_signal() {
+    boost::system::error_code error;
+    const int number = co_await signals_.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    spdlog::info("stopping signal={}; slots and rules stay", number);
+    is_stopping_ = true;
+    server_->stop();
+    watch_.reset();
+    dns_.reset();
+    // What is under way with the kernel is finished, what is asked of it is answered; then the loop has
+    // nothing left to wait for but this.
+    while (is_tidying_) co_await in_kernel([] {});
+    loop_.stop();
+}
+
+Result<void> Daemon::Impl::use_uplink() {
+    if (uplink_) {
+        spdlog::info("uplink device={} mtu={}", uplink_->name, uplink_->mtu);
+    } else {
+        spdlog::warn("there is no uplink: guests reach nothing until there is one");
+    }
+    pool_->set_mtu(slot_mtu(config_, uplink_));
+    return host_rules_->apply(host_ruleset());
+}
+
+Awaitable<void> Daemon::Impl::follow_uplink() {
+    auto current = uplink_;
+    while (!is_stopping_) {
+        const auto changed = co_await watch_->changed(current);
+        if (!changed || is_stopping_) co_return;
+        const auto adapt = [this]() -> Result<std::optional<Uplink>> {
+            auto uplink = find_uplink(pool_->kernel().route(), config_.uplink);
+            if (!uplink || *uplink == uplink_) return uplink;
+            uplink_ = *uplink;
+            if (auto used = use_uplink(); !used) return fail(used.error());
+            return uplink;
+        };
+        const auto adapted = co_await in_kernel(adapt);
+        if (adapted) {
+            current = *adapted;
+            keep_slots_ready();
+        } else {
+            spdlog::error("cannot follow the uplink error=\"{}\"", adapted.error().full());
+        }
+    }
+}
+
+void Daemon::Impl::keep_slots_ready() {
+    if (is_tidying_ || is_stopping_) return;
+    is_tidying_ = true;
+    asio::co_spawn(loop_, tidy(), rethrow);
+}
+
+Awaitable<void> Daemon::Impl::tidy() {
+    // One slot at a time, so that requests have their turn in between.
+    for (bool is_more = true; is_more && !is_stopping_;) {
+        const auto done = co_await in_kernel([this] { return pool_->tidy(); });
+        if (!done) spdlog::error("cannot keep slots ready error=\"{}\"", done.error().full());
+        is_more = done && *done;
+    }
+    is_tidying_ = false;
+}
+
+Awaitable<std::string> Daemon::Impl::handle(std::string line, uid_t user) {
+    auto request = parse_request(line);
+    if (!request) co_return error_reply(request.error(), ErrorShape::plain);
+    const auto answer = [&](auto& operation) { return perform(std::move(operation), user); };
+    co_return co_await std::visit(answer, *request);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(SetupRequest request, uid_t user) {
+    const auto work = [&] { return pool_->setup(request.index, user); };
+    const auto made = co_await in_kernel(work);
+    keep_slots_ready();
+    co_return made ? setup_reply(*made) : error_reply(made.error(), ErrorShape::plain);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(TeardownRequest request, uid_t user) {
+    const auto work = [&] { return pool_->teardown(request.tap_name, user); };
+    const auto done = co_await in_kernel(work);
+    co_return done ? done_reply() : error_reply(done.error(), ErrorShape::plain);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(StatusRequest /*request*/, uid_t /*user*/) {
+    co_return status_reply(co_await in_kernel([this] { return pool_->active(); }));
+}
+
+Awaitable<std::string> Daemon::Impl::perform(AcquireRequest request, uid_t user) {
+    const auto work = [&] { return pool_->acquire(request, user); };
+    const auto slot = co_await in_kernel(work);
+    keep_slots_ready();
+    if (!slot) {
+        spdlog::error("cannot give a slot vm={} error=\"{}\"", request.vm, slot.error().full());
+        co_return error_reply(slot.error(), ErrorShape::with_code);
+    }
+    spdlog::info("acquired vm={} slot={}", request.vm, slot->index);
+    co_return slot_reply(*slot);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(ReleaseRequest request, uid_t user) {
+    const auto work = [&] { return pool_->release(request.vm, user); };
+    const auto released = co_await in_kernel(work);
+    keep_slots_ready();
+    if (!released) co_return error_reply(released.error(), ErrorShape::with_code);
+    if (*released) spdlog::info("released vm={}", request.vm);
+    co_return release_reply(*released);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(PolicyRequest request, uid_t user) {
+    const auto work = [&] {
+        return request.policy ? pool_->set_policy(request.vm, *request.policy, user)
+                              : pool_->policy(request.vm, user);
+    };
+    const auto policy = co_await in_kernel(work);
+    if (!policy) co_return error_reply(policy.error(), ErrorShape::with_code);
+    if (request.policy)
+        spdlog::info("policy vm={} mode={} rules={}", request.vm, name_of(policy->mode),
+                     policy->rules.size());
+    co_return policy_reply(*policy);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(StatsRequest request, uid_t user) {
+    const auto work = [&] { return pool_->stats(request.vm, user); };
+    const auto stats = co_await in_kernel(work);
+    co_return stats ? stats_reply(*stats) : error_reply(stats.error(), ErrorShape::with_code);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(RetainRequest request, uid_t user) {
+    const auto work = [&] { return pool_->retain(request.vms, user); };
+    const auto released = co_await in_kernel(work);
+    keep_slots_ready();
+    if (!released) co_return error_reply(released.error(), ErrorShape::with_code);
+    for (const auto& vm : *released) spdlog::info("released vm={} reason=unknown-to-its-owner", vm);
+    co_return retain_reply(*released);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(DoctorRequest /*request*/, uid_t /*user*/) {
+    const auto work = [this] {
+        SlotKernel& kernel = pool_->kernel();
+        auto findings = diagnose_host(config_, kernel.route(), kernel.netfilter());
+        const auto own = diagnose_daemon(host_ruleset(), pool_->counts(), kernel.netfilter());
+        findings.insert(findings.end(), own.begin(), own.end());
+        return findings;
+    };
+    co_return doctor_reply(co_await in_kernel(work));
+}
+
+Daemon::Daemon(std::unique_ptr<Impl> impl) : impl_{std::move(impl)} {}
+Daemon::~Daemon() = default;
+
+Result<std::unique_ptr<Daemon>> Daemon::start(asio::io_context& loop, NetdConfig config) {
+    auto lock = take_lock(config.state_dir);
+    if (!lock) return fail(std::move(lock.error()));
+    auto impl = std::make_unique<Impl>(loop, std::move(config), std::move(*lock));
+    if (auto prepared = impl->prepare(); !prepared) return fail(prepared.error());
+    return std::unique_ptr<Daemon>{new Daemon{std::move(impl)}};
+}
+
+void Daemon::run() {
+    impl_->run();
+}
+
+Result<std::vector<std::string>> clean_up(const NetdConfig& config) {
+    const auto lock = take_lock(config.state_dir);
+    if (!lock) return fail(lock.error());
+    const auto pool = AddressPool::create(config.pool);
+    if (!pool) return fail(pool.error());
+    auto kernel = SlotKernel::open(slot_settings(config, *pool));
+    if (!kernel) return fail(kernel.error());
+    const auto found = kernel->find_slots();
+    if (!found) return fail(found.error());
+    std::vector<std::string> removed;
+    for (const auto& slot : *found) {
+        // A device that only has such a name is somebody else's.
+        if (!slot.has_namespace && !slot.plain_tap_of) continue;
+        if (auto gone = kernel->remove(slot.index); !gone) return fail(gone.error());
+        removed.push_back(pool->at(slot.index).name);
+    }
+    if (auto undone = HostRules{kernel->netfilter(), config.state_dir}.remove(); !undone)
+        return fail(undone.error());
+    std::error_code error;
+    fs::remove(config.socket, error);
+    fs::remove_all(config.state_dir, error);
+    return removed;
+}
+
+}  // namespace noid::net

@@ -1,0 +1,107 @@
+#include "vm/data_directory.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+
+namespace noid::vm {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+Result<void> make_directory(const fs::path& path) {
+    if (::mkdir(path.c_str(), 0700) == 0) return {};
+    if (errno != EEXIST) return fail_errno(errno, fmt::format("create directory {}", path.string()));
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0)
+        return fail_errno(errno, fmt::format("look at {}", path.string()));
+    if (!S_ISDIR(status.st_mode))
+        return fail(Errc::conflict, fmt::format("{} is not a directory", path.string()));
+    return {};
+}
+
+// The pid that the lock's holder wrote, for the message only.
+std::string holder_of(int lock) {
+    std::array<char, 32> text{};
+    const ssize_t size = ::pread(lock, text.data(), text.size(), 0);
+    long pid = 0;
+    if (size <= 0 || std::from_chars(text.data(), text.data() + size, pid).ec != std::errc{})
+        return "another process";
+    return fmt::format("noid-server with pid {}", pid);
+}
+
+Result<Fd> take_lock(const fs::path& directory) {
+    const fs::path file = directory / "lock";
+    Fd lock{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    if (!lock) return fail_errno(errno, fmt::format("open {}", file.string()));
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK) return fail_errno(errno, fmt::format("lock {}", file.string()));
+        return fail(Errc::conflict,
+                    fmt::format("{} is in use by {}", directory.string(), holder_of(lock.get())));
+    }
+    const std::string pid = fmt::format("{}\n", ::getpid());
+    if (::ftruncate(lock.get(), 0) != 0 || ::pwrite(lock.get(), pid.data(), pid.size(), 0) < 0) {
+        return fail_errno(errno, fmt::format("write {}", file.string()));
+    }
+    return lock;
+}
+
+}  // namespace
+
+fs::path TenantPaths::trash(std::string_view unique) const {
+    return vms() / fmt::format(".trash-{}", unique);
+}
+fs::path TenantPaths::console_log(const VmName& name) const {
+    return logs() / (name.text() + ".log");
+}
+
+Result<void> TenantPaths::create() const {
+    for (const fs::path& path : {directory_, vms(), checkpoints(), logs()}) {
+        if (auto made = make_directory(path); !made) return made;
+    }
+    return {};
+}
+
+Result<DataDirectory> DataDirectory::open(fs::path path) {
+    std::error_code failed;
+    if (path.has_parent_path()) fs::create_directories(path.parent_path(), failed);
+    if (failed)
+        return fail_errno(failed.value(), fmt::format("create directory {}", path.parent_path().string()));
+    if (auto made = make_directory(path); !made) return fail(std::move(made.error()));
+    if (::chmod(path.c_str(), 0700) != 0)
+        return fail_errno(errno, fmt::format("make {} private", path.string()));
+    auto lock = take_lock(path);
+    if (!lock) return fail(std::move(lock.error()));
+    DataDirectory directory{std::move(path), std::move(*lock)};
+    for (const char* part : {"users", "images", "golden", "templates"}) {
+        if (auto made = make_directory(directory.path_ / part); !made) return fail(std::move(made.error()));
+    }
+    return directory;
+}
+
+Result<void> remove_tree(const fs::path& path) {
+    std::error_code failed;
+    fs::remove_all(path, failed);
+    if (failed) return fail_errno(failed.value(), fmt::format("remove {}", path.filename().string()));
+    return {};
+}
+
+Result<std::vector<std::string>> names_in(const fs::path& directory) {
+    std::error_code failed;
+    std::vector<std::string> names;
+    for (fs::directory_iterator entry{directory, failed}, end; !failed && entry != end;
+         entry.increment(failed)) {
+        names.push_back(entry->path().filename().string());
+    }
+    if (failed) return fail_errno(failed.value(), fmt::format("list {}", directory.string()));
+    return names;
+}
+
+}  // namespace noid::vm

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "vm/types.hpp"
+
+namespace noid::vm {
+
+// Where one user's things are: <data_dir>/users/<id>.
+class TenantPaths {
+  public:
+    explicit TenantPaths(std::filesystem::path directory) : directory_{std::move(directory)} {}
+
+    [[nodiscard]] const std::filesystem::path& directory() const noexcept { return directory_; }
+    [[nodiscard]] std::filesystem::path database() const { return directory_ / "noid.db"; }
+    [[nodiscard]] std::filesystem::path vms() const { return directory_ / "vms"; }
+    [[nodiscard]] std::filesystem::path vm(const VmName& name) const { return vms() / name.text(); }
+    // A name in vms() that no VM can have; what carries it is reclaimed at the next start.
+    [[nodiscard]] std::filesystem::path trash(std::string_view unique) const;
+    [[nodiscard]] std::filesystem::path checkpoints() const { return directory_ / "checkpoints"; }
+    [[nodiscard]] std::filesystem::path logs() const { return directory_ / "logs"; }
+    [[nodiscard]] std::filesystem::path console_log(const VmName& name) const;
+
+    // Makes what is missing, mode 0700. Blocking.
+    [[nodiscard]] Result<void> create() const;
+
+  private:
+    std::filesystem::path directory_;
+};
+
+// The data directory, held for this process alone as long as this object lives (flock on `lock`,
+// which the kernel gives back however the process ends).
+class DataDirectory {
+  public:
+    // Makes the directory (0700) and its fixed parts. conflict when another server has it; the
+    // message names its pid. Blocking.
+    [[nodiscard]] static Result<DataDirectory> open(std::filesystem::path path);
+
+    [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+    [[nodiscard]] std::filesystem::path database() const { return path_ / "noid.db"; }
+    [[nodiscard]] std::filesystem::path images() const { return path_ / "images"; }
+    [[nodiscard]] std::filesystem::path users() const { return path_ / "users"; }
+    [[nodiscard]] TenantPaths tenant(std::string_view user_id) const {
+        return TenantPaths{users() / user_id};
+    }
+
+  private:
+    DataDirectory(std::filesystem::path path, Fd lock) : path_{std::move(path)}, lock_{std::move(lock)} {}
+
+    std::filesystem::path path_;
+    Fd lock_;
+};
+
+// Removes a file or a whole tree; what is not there is removed already. Blocking.
+[[nodiscard]] Result<void> remove_tree(const std::filesystem::path& path);
+// The names in a directory, "." and ".." left out. Blocking.
+[[nodiscard]] Result<std::vector<std::string>> names_in(const std::filesystem::path& directory);
+
+}  // namespace noid::vm

@@ -1,0 +1,103 @@
+#include "vm/engine_world.hpp"
+
+#include <csignal>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "store/tenant_database.hpp"
+
+namespace noid::vm {
+
+namespace fs = std::filesystem;
+
+EngineWorld::EngineWorld() : directory_{TemporaryDirectory::create().value()} {
+    config_.paths.data_dir = directory_.path() / "data";
+    config_.paths.kernel = directory_.path() / "vmlinux";
+    config_.paths.rootfs = directory_.path() / "image.ext4";
+    config_.guest.boot_timeout = std::chrono::seconds{1};
+    config_.limits.max_vms = 5;
+    config_.limits.max_sessions_per_vm = 2;
+    std::ofstream{config_.paths.kernel} << "kernel";
+    std::ofstream{config_.paths.rootfs} << "image";
+    fs::resize_file(config_.paths.rootfs, MiB{2}.bytes());
+}
+
+EngineWorld::~EngineWorld() {
+    engine_.reset();
+    for (const ProcessIdentity& process : script_->processes) {
+        if (open_process(process)) ::kill(process.pid, SIGKILL);
+    }
+}
+
+void EngineWorld::run(const std::function<Awaitable<void>()>& test) {
+    std::exception_ptr thrown;
+    asio::co_spawn(loop_, test(), [&thrown](std::exception_ptr failure) { thrown = failure; });
+    {
+        std::jthread second{[this] { loop_.run(); }};
+        loop_.run();
+    }
+    loop_.restart();
+    if (thrown) std::rethrow_exception(thrown);
+}
+
+Awaitable<void> EngineWorld::open() {
+    EngineParts parts{loop_, config_, std::make_unique<FakeVmm>(script_),
+                      std::make_unique<FakeNetwork>(script_), fake_channels(script_)};
+    parts.at_step = [script = script_](std::string_view step) -> Result<void> {
+        const std::lock_guard lock{script->mutex};
+        script->steps.emplace_back(step);
+        if (script->fail_at == step) return fail(Errc::internal, "injected at " + std::string{step});
+        return {};
+    };
+    auto opened = co_await LocalEngine::open(std::move(parts));
+    if (!opened) throw std::runtime_error{opened.error().full()};
+    engine_ = std::move(*opened);
+}
+
+Awaitable<void> EngineWorld::close() {
+    co_await engine_->close();
+    engine_.reset();
+}
+
+Awaitable<std::shared_ptr<Tenant>> EngineWorld::tenant(std::string user) {
+    if (token_.empty()) {
+        auto created = co_await engine_->create_user(user);
+        if (!created) throw std::runtime_error{created.error().full()};
+        token_ = created->secret;
+        user_id_ = created->user.id;
+    }
+    auto found = engine_->authenticate(token_);
+    if (!found) throw std::runtime_error{found.error().full()};
+    co_return *found;
+}
+
+CreateRequest EngineWorld::request(const char* name) {
+    CreateRequest request{.name = VmName::parse(name).value()};
+    request.memory = MiB{128};
+    return request;
+}
+
+std::size_t EngineWorld::alive() const {
+    const std::lock_guard lock{script_->mutex};
+    return static_cast<std::size_t>(std::ranges::count_if(
+        script_->processes,
+        [](const ProcessIdentity& process) { return open_process(process).has_value(); }));
+}
+
+fs::path EngineWorld::user_directory() const {
+    return config_.paths.data_dir / "users" / user_id_;
+}
+
+void EngineWorld::expect_nothing_left() {
+    EXPECT_EQ(alive(), 0u);
+    EXPECT_TRUE(script_->slots.empty());
+    EXPECT_TRUE(fs::is_empty(user_directory() / "vms"));
+    EXPECT_TRUE(fs::is_empty(user_directory() / "logs"));
+    auto database = store::TenantDatabase::open(user_directory() / "noid.db");
+    ASSERT_TRUE(database);
+    EXPECT_TRUE((*database)->vms()->empty());
+    EXPECT_TRUE((*database)->intents()->empty());
+}
+
+}  // namespace noid::vm

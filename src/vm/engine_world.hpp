@@ -1,0 +1,48 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <boost/asio/io_context.hpp>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/temporary_directory.hpp"
+#include "vm/fake_vmm.hpp"
+#include "vm/local_engine.hpp"
+
+namespace noid::vm {
+
+// An engine over a temporary data directory and the doubles of fake_vmm.hpp, on a loop of two threads.
+class EngineWorld : public ::testing::Test {
+  protected:
+    EngineWorld();
+    ~EngineWorld() override;
+
+    // Runs a coroutine function to its end.
+    void run(const std::function<Awaitable<void>()>& test);
+
+    // A server starts over the data directory / ends and leaves its VMs running / is cut off.
+    Awaitable<void> open();
+    Awaitable<void> close();
+
+    Awaitable<std::shared_ptr<Tenant>> tenant(std::string user = "ann");
+    [[nodiscard]] static CreateRequest request(const char* name);
+
+    // How many processes of this test are alive.
+    [[nodiscard]] std::size_t alive() const;
+    // No process, file, slot, row or intent of any VM is left.
+    void expect_nothing_left();
+    [[nodiscard]] std::filesystem::path user_directory() const;
+
+    TemporaryDirectory directory_;
+    config::ServerConfig config_;
+    std::shared_ptr<Script> script_ = std::make_shared<Script>();
+    asio::io_context loop_;
+    std::unique_ptr<Engine> engine_;
+    std::string user_id_;
+    std::string token_;
+};
+
+}  // namespace noid::vm

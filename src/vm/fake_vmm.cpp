@@ -1,0 +1,175 @@
+#include "vm/fake_vmm.hpp"
+
+#include <csignal>
+#include <utility>
+
+#include "vm/broadcast.hpp"
+
+namespace noid::vm {
+
+namespace {
+
+// A guest whose agent answers everything at once.
+class FakeChannel final : public channel::AgentChannel {
+  public:
+    FakeChannel(std::shared_ptr<Script> script, asio::any_io_executor strand, Connect connect)
+        : script_{std::move(script)}, stopped_signal_{std::move(strand)}, connect_{std::move(connect)} {}
+
+    void start() override {}
+    void stop() override {
+        stopped_ = true;
+        stopped_signal_.notify();
+    }
+    Awaitable<Result<proto::AgentInfo>> ready(std::chrono::milliseconds limit) override {
+        if (silent()) {
+            auto never = [](FakeChannel& self) -> Awaitable<Result<proto::AgentInfo>> {
+                while (!self.stopped_) co_await self.stopped_signal_.wait();
+                co_return fail(Errc::unavailable, "the channel is stopped");
+            };
+            co_return co_await within(limit, never(*this));
+        }
+        proto::AgentInfo info;
+        info.version = "test";
+        info.os = "Testux";
+        co_return info;
+    }
+    Awaitable<Result<void>> hold_traffic() override { co_return Result<void>{}; }
+    void resume_traffic() override {}
+    void reconnect() override {}
+    Awaitable<Result<std::shared_ptr<channel::Session>>> open(proto::SessionSpec) override {
+        ++attached_;
+        co_return std::shared_ptr<channel::Session>{};
+    }
+    Awaitable<Result<std::shared_ptr<channel::Session>>> attach(proto::SessionId,
+                                                                proto::OutputOffsets) override {
+        co_return fail(Errc::not_found, "no such session");
+    }
+    Awaitable<Result<std::vector<proto::SessionInfo>>> sessions() override {
+        co_return std::vector<proto::SessionInfo>{};
+    }
+    Awaitable<Result<void>> renew_identity(proto::Identity identity, std::chrono::milliseconds) override {
+        const std::lock_guard lock{script_->mutex};
+        if (script_->identity_fails) co_return fail(*script_->identity_fails);
+        script_->identities.push_back(std::move(identity));
+        co_return Result<void>{};
+    }
+    Awaitable<Result<proto::GuestStats>> stats() override {
+        proto::GuestStats stats;
+        stats.memory_available = 4711;
+        co_return stats;
+    }
+    Awaitable<Result<void>> ping() override { co_return Result<void>{}; }
+    Awaitable<Result<void>> shut_down() override {
+        const std::lock_guard lock{script_->mutex};
+        if (script_->guest_powers_off) {
+            for (const ProcessIdentity& process : script_->processes) {
+                if (auto pidfd = open_process(process)) ::kill(process.pid, SIGTERM);
+            }
+        }
+        co_return Result<void>{};
+    }
+    [[nodiscard]] std::size_t attached_sessions() const override { return attached_; }
+
+  private:
+    bool silent() {
+        const std::lock_guard lock{script_->mutex};
+        return script_->guest_silent;
+    }
+
+    std::shared_ptr<Script> script_;
+    Broadcast stopped_signal_;
+    Connect connect_;  // held as the real one holds it: it keeps the machine
+    bool stopped_ = false;
+    std::size_t attached_ = 0;
+};
+
+}  // namespace
+
+ChannelFactory fake_channels(std::shared_ptr<Script> script) {
+    return [script](asio::any_io_executor strand, channel::AgentChannel::Connect connect) {
+        return std::make_shared<FakeChannel>(script, std::move(strand), std::move(connect));
+    };
+}
+
+Awaitable<Result<asio::local::stream_protocol::socket>> FakeMachine::connect_agent() {
+    co_return fail(Errc::unsupported, "a fake machine has no agent socket");
+}
+Awaitable<Result<void>> FakeMachine::pause() {
+    if (std::exchange(paused_, true)) co_return fail(Errc::conflict, "paused already");
+    co_return Result<void>{};
+}
+Awaitable<Result<void>> FakeMachine::resume() {
+    if (!std::exchange(paused_, false)) co_return fail(Errc::conflict, "not paused");
+    co_return Result<void>{};
+}
+Awaitable<Result<vmm::SaveReport>> FakeMachine::save(const vmm::SnapshotFiles&, vmm::SnapshotKind) {
+    co_return fail(Errc::unsupported, "a fake machine cannot be saved");
+}
+Awaitable<Result<std::string>> FakeMachine::read_console() {
+    if (!std::exchange(greeted_, true)) co_return "hello from the console\n";
+    co_await process_.exited();
+    co_return fail(Errc::unavailable, "the machine has ended");
+}
+Awaitable<Result<void>> FakeMachine::write_console(std::string_view) {
+    co_return Result<void>{};
+}
+Awaitable<vmm::Exit> FakeMachine::exited() {
+    const launcher::ExitStatus status = co_await process_.exited();
+    const bool terminated = status.how == launcher::ExitStatus::How::signalled && status.value == SIGTERM;
+    co_return vmm::Exit{terminated ? vmm::Exit::How::guest_shutdown : vmm::Exit::How::crashed,
+                        launcher::describe(status)};
+}
+Awaitable<Result<void>> FakeMachine::kill(std::chrono::milliseconds grace) {
+    auto ended = co_await process_.stop(grace);
+    if (!ended) co_return fail(std::move(ended.error()));
+    co_return Result<void>{};
+}
+
+Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::start(const vmm::MachineSpec& spec) {
+    {
+        const std::lock_guard lock{script_->mutex};
+        if (script_->start_fails) co_return fail(*script_->start_fails);
+    }
+    launcher::ProcessSpec process;
+    process.program = "/bin/sleep";
+    process.arguments = {"infinity"};
+    process.directory = spec.directory;
+    auto launched = launcher::launch(process);
+    if (!launched) co_return fail(std::move(launched.error()));
+    {
+        const std::lock_guard lock{script_->mutex};
+        script_->processes.push_back(launched->identity);
+    }
+    co_return std::make_unique<FakeMachine>(
+        script_, launcher::Process{co_await asio::this_coro::executor, std::move(*launched)});
+}
+Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::restore(const vmm::MachineSpec&,
+                                                                  const vmm::SnapshotFiles&, Wake) {
+    co_return fail(Errc::unsupported, "a fake machine cannot be restored");
+}
+Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::adopt(const vmm::MachineSpec&,
+                                                                ProcessIdentity identity) {
+    auto process = launcher::Process::adopt(co_await asio::this_coro::executor, identity);
+    if (!process) co_return fail(std::move(process.error()));
+    co_return std::make_unique<FakeMachine>(script_, std::move(*process));
+}
+
+Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, NetworkMode) {
+    const std::lock_guard lock{script_->mutex};
+    if (script_->network_fails) co_return fail(*script_->network_fails);
+    if (script_->no_network) co_return std::optional<Slot>{};
+    script_->slots.insert(vm_id);
+    Slot slot;
+    slot.index = static_cast<std::uint32_t>(script_->slots.size());
+    slot.attachment.tap = "tap0";
+    slot.guest.address = "172.16.0.2/30";
+    slot.address = "172.16.0.5";
+    co_return slot;
+}
+Awaitable<Result<void>> FakeNetwork::release(std::string vm_id) {
+    const std::lock_guard lock{script_->mutex};
+    script_->slots.erase(vm_id);
+    co_return Result<void>{};
+}
+
+}  // namespace noid::vm

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "channel/agent_channel.hpp"
+#include "launcher/process.hpp"
+#include "vm/host.hpp"
+#include "vm/network.hpp"
+#include "vmm/vmm.hpp"
+
+// Test doubles at the engine's seams. The machine is a real process (sleep) that works in the VM's
+// directory, so that ending, adopting and finding processes is tested for real; only the guest is
+// made up.
+namespace noid::vm {
+
+// What the test wants to happen; shared by all doubles of one test.
+struct Script {
+    std::mutex mutex;
+    std::optional<Error> start_fails;
+    std::optional<Error> network_fails;
+    std::optional<Error> identity_fails;
+    std::string fail_at;           // a step of StepHook
+    bool guest_silent = false;     // the agent never answers
+    bool guest_powers_off = true;  // when asked to shut down
+    bool no_network = false;
+
+    std::vector<ProcessIdentity> processes;   // all that were ever started
+    std::set<std::string> slots;              // lent now
+    std::vector<proto::Identity> identities;  // given to guests, in order
+    std::vector<std::string> steps;
+};
+
+class FakeMachine final : public vmm::Machine {
+  public:
+    FakeMachine(std::shared_ptr<Script> script, launcher::Process process)
+        : script_{std::move(script)}, process_{std::move(process)} {}
+
+    [[nodiscard]] ProcessIdentity identity() const override { return process_.identity(); }
+    Awaitable<Result<asio::local::stream_protocol::socket>> connect_agent() override;
+    Awaitable<Result<void>> pause() override;
+    Awaitable<Result<void>> resume() override;
+    Awaitable<Result<vmm::SaveReport>> save(const vmm::SnapshotFiles&, vmm::SnapshotKind) override;
+    Awaitable<Result<std::string>> read_console() override;
+    Awaitable<Result<void>> write_console(std::string_view bytes) override;
+    Awaitable<vmm::Exit> exited() override;
+    Awaitable<Result<void>> kill(std::chrono::milliseconds grace) override;
+
+  private:
+    std::shared_ptr<Script> script_;
+    launcher::Process process_;
+    bool paused_ = false;
+    bool greeted_ = false;
+};
+
+class FakeVmm final : public vmm::Vmm {
+  public:
+    explicit FakeVmm(std::shared_ptr<Script> script) : script_{std::move(script)} {}
+    [[nodiscard]] const vmm::Description& description() const override { return description_; }
+    Awaitable<Result<std::unique_ptr<vmm::Machine>>> start(const vmm::MachineSpec& spec) override;
+    Awaitable<Result<std::unique_ptr<vmm::Machine>>> restore(const vmm::MachineSpec&,
+                                                             const vmm::SnapshotFiles&, Wake) override;
+    Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(const vmm::MachineSpec&, ProcessIdentity) override;
+
+  private:
+    std::shared_ptr<Script> script_;
+    vmm::Description description_;
+};
+
+class FakeNetwork final : public Network {
+  public:
+    explicit FakeNetwork(std::shared_ptr<Script> script) : script_{std::move(script)} {}
+    Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkMode mode) override;
+    Awaitable<Result<void>> release(std::string vm_id) override;
+    [[nodiscard]] std::string unavailable_reason() const override { return "switched off in this test"; }
+
+  private:
+    std::shared_ptr<Script> script_;
+};
+
+[[nodiscard]] ChannelFactory fake_channels(std::shared_ptr<Script> script);
+
+}  // namespace noid::vm

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "base/async.hpp"
+#include "channel/agent_channel.hpp"
+#include "config/server_config.hpp"
+#include "vm/network.hpp"
+#include "vmm/vmm.hpp"
+
+namespace noid::vm {
+
+using ChannelFactory = std::function<std::shared_ptr<channel::AgentChannel>(
+    asio::any_io_executor strand, channel::AgentChannel::Connect connect)>;
+
+// Called when an operation has reached a named point ("create:started"); a failure makes the operation
+// fail there. Tests inject faults and kill the process with it.
+using StepHook = std::function<Result<void>(std::string_view step)>;
+
+// What every VM of this server uses. Owned by the engine, outlives every VM.
+struct Host {
+    asio::io_context& loop;
+    const config::ServerConfig& config;
+    asio::thread_pool& databases;  // SQLite
+    asio::thread_pool& files;      // copies, removals, /proc
+    vmm::Vmm& vmm;
+    Network& network;
+    ChannelFactory make_channel;
+    StepHook at_step;
+};
+
+}  // namespace noid::vm

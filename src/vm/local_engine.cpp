@@ -1,0 +1,321 @@
+#include "vm/local_engine.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/strand.hpp>
+#include <mutex>
+
+#include "base/log.hpp"
+#include "base/random.hpp"
+#include "vm/race.hpp"
+#include "vm/stray_processes.hpp"
+#include "vm/task_group.hpp"
+#include "vm/usage.hpp"
+
+namespace noid::vm {
+
+namespace {
+
+constexpr std::size_t token_bytes = 32;
+
+User user_of(const store::UserRow& row) {
+    return {row.id, row.name, row.created_at};
+}
+
+struct NewSecret {
+    std::string secret = random_hex(token_bytes);
+    TokenHash hash = hash_token(secret);
+};
+
+Error no_such_user(const std::string& name) {
+    return {Errc::not_found, fmt::format("user '{}' not found", name)};
+}
+
+}  // namespace
+
+Awaitable<Result<std::unique_ptr<Engine>>> Engine::open(asio::io_context& loop,
+                                                        const config::ServerConfig& config,
+                                                        std::unique_ptr<vmm::Vmm> vmm) {
+    co_return co_await LocalEngine::open(
+        {loop, config, std::move(vmm),
+         std::make_unique<NoNetwork>("this server runs without a network service")});
+}
+
+LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory,
+                         std::unique_ptr<store::UserDatabase> users)
+    : config_{std::move(parts.config)},
+      vmm_{std::move(parts.vmm)},
+      network_{std::move(parts.network)},
+      directory_{std::move(directory)},
+      user_database_{std::move(users)},
+      strand_{asio::make_strand(parts.loop)},
+      host_{parts.loop,
+            config_,
+            databases_,
+            files_,
+            *vmm_,
+            *network_,
+            std::move(parts.make_channel),
+            std::move(parts.at_step)} {}
+
+Awaitable<Result<std::unique_ptr<Engine>>> LocalEngine::open(EngineParts parts) {
+    // Once, before anything runs: these few files may be waited for.
+    auto directory = DataDirectory::open(parts.config.paths.data_dir);
+    if (!directory) co_return fail(std::move(directory.error()));
+    auto users = store::UserDatabase::open(directory->database());
+    if (!users) co_return fail(std::move(users.error()));
+    std::unique_ptr<LocalEngine> engine{
+        new LocalEngine{std::move(parts), std::move(*directory), std::move(*users)}};
+    auto load = [&engine]() -> Awaitable<Result<void>> { co_return co_await engine->load(); };
+    if (auto loaded = co_await engine->administrate(load); !loaded) co_return fail(std::move(loaded.error()));
+    co_return engine;
+}
+
+template <class Work>
+auto LocalEngine::administrate(Work work) const -> std::invoke_result_t<Work&> {
+    auto with_turn = [this, &work]() -> std::invoke_result_t<Work&> {
+        auto turn = co_await administration_.turn();
+        // Once begun, users are changed completely.
+        co_await ignore_cancellation();
+        co_return co_await work();
+    };
+    co_return co_await on_strand(strand_, with_turn);
+}
+
+// --- start -------------------------------------------------------------------------------------------
+
+Awaitable<Result<void>> LocalEngine::load() {
+    auto read = [this] { return std::pair{user_database_->users(), user_database_->deletions()}; };
+    auto [rows, deletions] = co_await on_pool(databases_, std::move(read));
+    if (!rows) co_return fail(std::move(rows.error()));
+    if (!deletions) co_return fail(std::move(deletions.error()));
+    auto scan = [] { return std::make_shared<const WorkingDirectories>(WorkingDirectories::scan()); };
+    const auto running = co_await on_pool(files_, std::move(scan));
+
+    auto recover_one = [](LocalEngine& engine, store::UserRow row,
+                          std::shared_ptr<const WorkingDirectories> processes) -> Awaitable<void> {
+        Account account{user_of(row), {}, nullptr};
+        if (!from_hex(row.token_hash, account.token)) {
+            log::error("user has no usable token; rotate it", {{"user", row.name}});
+        }
+        account.tenant = co_await engine.open_tenant(account.user);
+        if (account.tenant) {
+            auto recovered = co_await (*account.tenant)->recover(processes);
+            if (!recovered) account.tenant = fail(std::move(recovered.error()));
+        }
+        if (!account.tenant) {
+            log::error("user's data cannot be opened",
+                       {{"user", row.name}, {"reason", account.tenant.error().full()}});
+        }
+        engine.enter(std::move(account));
+    };
+    TaskGroup group{strand_, "recovery of users"};
+    for (store::UserRow& row : *rows) group.spawn(recover_one(*this, std::move(row), running));
+    co_await group.join();
+
+    for (const std::string& user_id : *deletions) {
+        // Their VMs' processes are found by where they work.
+        auto vms = names_in(directory_.tenant(user_id).vms());
+        for (const std::string& vm : vms ? *vms : std::vector<std::string>{}) {
+            for (const ProcessIdentity& process : running->in(directory_.tenant(user_id).vms() / vm)) {
+                (void)co_await end_process(process);
+            }
+        }
+        auto finished = co_await finish_deletion(user_id);
+        if (!finished) log::error("deleted user's files are left", {{"reason", finished.error().full()}});
+    }
+    co_return Result<void>{};
+}
+
+Awaitable<Result<std::shared_ptr<LocalTenant>>> LocalEngine::open_tenant(User user) const {
+    auto context = std::make_shared<TenantContext>(user.id, user.name, directory_.tenant(user.id));
+    auto open_files = [&context]() -> Result<void> {
+        if (auto made = context->paths.create(); !made) return made;
+        auto database = store::TenantDatabase::open(context->paths.database());
+        if (!database) return fail(std::move(database.error()));
+        context->database = std::move(*database);
+        return {};
+    };
+    if (auto opened = co_await on_pool(databases_, std::move(open_files)); !opened) {
+        co_return fail(std::move(opened.error()));
+    }
+    co_return std::make_shared<LocalTenant>(host_, std::move(context));
+}
+
+void LocalEngine::enter(Account account) {
+    const std::unique_lock lock{mutex_};
+    names_[account.token] = account.user.name;
+    std::string name = account.user.name;
+    accounts_.insert_or_assign(std::move(name), std::move(account));
+}
+
+std::optional<LocalEngine::Account> LocalEngine::account_of(const std::string& name) const {
+    const std::shared_lock lock{mutex_};
+    const auto found = accounts_.find(name);
+    if (found == accounts_.end()) return std::nullopt;
+    return found->second;
+}
+
+std::vector<std::shared_ptr<LocalTenant>> LocalEngine::tenants() const {
+    const std::shared_lock lock{mutex_};
+    std::vector<std::shared_ptr<LocalTenant>> all;
+    for (const auto& [name, account] : accounts_) {
+        if (account.tenant) all.push_back(*account.tenant);
+    }
+    return all;
+}
+
+// --- users -------------------------------------------------------------------------------------------
+
+Result<std::shared_ptr<Tenant>> LocalEngine::authenticate(std::string_view token) const {
+    if (token.empty() || token.size() > max_token_bytes) return fail(Errc::unauthenticated, "invalid token");
+    const TokenHash hash = hash_token(token);
+    const std::shared_lock lock{mutex_};
+    const auto name = names_.find(hash);
+    if (name == names_.end()) return fail(Errc::unauthenticated, "invalid token");
+    const Account& account = accounts_.at(name->second);
+    if (!account.tenant) return fail(account.tenant.error());
+    return *account.tenant;
+}
+
+Awaitable<Result<Engine::NewToken>> LocalEngine::create_user(std::string name) {
+    auto work = [this, &name] { return create_user_now(name); };
+    co_return co_await administrate(work);
+}
+
+Awaitable<Result<Engine::NewToken>> LocalEngine::create_user_now(std::string name) {
+    if (!is_valid_user_name(name)) {
+        co_return fail(Errc::invalid, "a user name has 1 to 64 characters out of a-z, A-Z, 0-9, _ . - @ +");
+    }
+    if (account_of(name)) co_return fail(Errc::conflict, fmt::format("user '{}' already exists", name));
+    const NewSecret fresh;
+    auto add = [this, &name, id = random_uuid(), hash = to_hex(fresh.hash)] {
+        return user_database_->add(id, name, hash);
+    };
+    auto row = co_await on_pool(databases_, std::move(add));
+    if (!row) co_return fail(std::move(row.error()).at("add user"));
+    const User user = user_of(*row);
+    auto tenant = co_await open_tenant(user);
+    if (!tenant) {
+        auto take_back = [this, &user] { return user_database_->begin_deletion(user.id); };
+        if (co_await on_pool(databases_, std::move(take_back))) (void)co_await finish_deletion(user.id);
+        co_return fail(std::move(tenant.error()).at("add user"));
+    }
+    enter({user, fresh.hash, std::move(*tenant)});
+    log::info("user created", {{"user", name}, {"id", user.id}});
+    co_return NewToken{user, fresh.secret};
+}
+
+Awaitable<Result<Engine::NewToken>> LocalEngine::rotate_token(std::string name) {
+    auto work = [this, &name] { return rotate_token_now(name); };
+    co_return co_await administrate(work);
+}
+
+Awaitable<Result<Engine::NewToken>> LocalEngine::rotate_token_now(std::string name) {
+    auto account = account_of(name);
+    if (!account) co_return fail(no_such_user(name));
+    const NewSecret fresh;
+    auto set = [this, id = account->user.id, hash = to_hex(fresh.hash)] {
+        return user_database_->set_token_hash(id, hash);
+    };
+    if (auto done = co_await on_pool(databases_, std::move(set)); !done)
+        co_return fail(std::move(done.error()));
+    {
+        const std::unique_lock lock{mutex_};
+        names_.erase(account->token);
+        names_[fresh.hash] = name;
+        accounts_.at(name).token = fresh.hash;
+    }
+    log::info("token rotated", {{"user", name}});
+    co_return NewToken{account->user, fresh.secret};
+}
+
+Awaitable<Result<std::vector<User>>> LocalEngine::users() {
+    auto read = [this] { return user_database_->users(); };
+    auto rows = co_await on_pool(databases_, std::move(read));
+    if (!rows) co_return fail(std::move(rows.error()));
+    std::vector<User> all;
+    std::ranges::transform(*rows, std::back_inserter(all), user_of);
+    co_return all;
+}
+
+Awaitable<Result<User>> LocalEngine::delete_user(std::string name) {
+    auto work = [this, &name] { return delete_user_now(name); };
+    co_return co_await administrate(work);
+}
+
+Awaitable<Result<User>> LocalEngine::delete_user_now(std::string name) {
+    auto account = account_of(name);
+    if (!account) co_return fail(no_such_user(name));
+    auto begin = [this, id = account->user.id] { return user_database_->begin_deletion(id); };
+    if (auto begun = co_await on_pool(databases_, std::move(begin)); !begun)
+        co_return fail(std::move(begun.error()));
+    {
+        const std::unique_lock lock{mutex_};
+        names_.erase(account->token);
+        accounts_.erase(name);
+    }
+    if (account->tenant) {
+        auto destroyed = co_await (*account->tenant)->destroy_all();
+        if (!destroyed) {
+            co_return fail(
+                std::move(destroyed.error())
+                    .at(fmt::format("user '{}' is removed, but not all of its VMs (the next start of the "
+                                    "server tries again)",
+                                    name)));
+        }
+    }
+    auto finished = co_await finish_deletion(account->user.id);
+    if (!finished) {
+        co_return fail(
+            std::move(finished.error())
+                .at(fmt::format("user '{}' is removed, but not its files (the next start of the server "
+                                "tries again)",
+                                name)));
+    }
+    log::info("user deleted", {{"user", name}, {"id", account->user.id}});
+    co_return account->user;
+}
+
+Awaitable<Result<void>> LocalEngine::finish_deletion(std::string user_id) {
+    auto remove = [directory = directory_.tenant(user_id).directory()] { return remove_tree(directory); };
+    if (auto removed = co_await on_pool(files_, std::move(remove)); !removed) co_return removed;
+    auto finish = [this, &user_id] { return user_database_->finish_deletion(user_id); };
+    co_return co_await on_pool(databases_, std::move(finish));
+}
+
+// --- numbers and the end -----------------------------------------------------------------------------
+
+Awaitable<EngineNumbers> LocalEngine::numbers() const {
+    EngineNumbers numbers;
+    std::vector<ProcessIdentity> processes;
+    for (const auto& tenant : tenants()) {
+        for (const auto& actor : tenant->actors()) {
+            ++numbers.vms_total;
+            if (actor->view().state == State::running) ++numbers.vms_running;
+            if (auto process = actor->process()) processes.push_back(*process);
+        }
+    }
+    auto measure = [&numbers, &processes, users = directory_.users()] {
+        for (const ProcessIdentity& process : processes) {
+            const ProcessUsage usage = usage_of(process);
+            numbers.memory_bytes += usage.memory.value_or(0);
+            numbers.cpu_seconds += usage.cpu_seconds.value_or(0);
+        }
+        numbers.disk_bytes = disk_usage(users).value_or(0);
+    };
+    co_await on_pool(files_, std::move(measure));
+    co_return numbers;
+}
+
+Awaitable<void> LocalEngine::close() {
+    auto work = [this]() -> Awaitable<void> {
+        TaskGroup group{strand_, "letting go of tenants"};
+        for (const auto& tenant : tenants()) group.spawn(tenant->let_go());
+        co_await group.join();
+    };
+    co_await administrate(work);
+}
+
+}  // namespace noid::vm

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <map>
+#include <memory>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+
+#include "store/user_database.hpp"
+#include "vm/data_directory.hpp"
+#include "vm/engine.hpp"
+#include "vm/host.hpp"
+#include "vm/local_tenant.hpp"
+#include "vm/operation_queue.hpp"
+#include "vm/token.hpp"
+
+namespace noid::vm {
+
+// What an engine is made of; main() or a test puts it together.
+struct EngineParts {
+    asio::io_context& loop;
+    config::ServerConfig config;
+    std::unique_ptr<vmm::Vmm> vmm;
+    std::unique_ptr<Network> network;
+    ChannelFactory make_channel = channel::AgentChannel::create;
+    StepHook at_step = {};
+};
+
+// The one implementation of Engine.
+class LocalEngine final : public Engine {
+  public:
+    [[nodiscard]] static Awaitable<Result<std::unique_ptr<Engine>>> open(EngineParts parts);
+
+    [[nodiscard]] Result<std::shared_ptr<Tenant>> authenticate(std::string_view token) const override;
+    Awaitable<Result<NewToken>> create_user(std::string name) override;
+    Awaitable<Result<NewToken>> rotate_token(std::string name) override;
+    Awaitable<Result<std::vector<User>>> users() override;
+    Awaitable<Result<User>> delete_user(std::string name) override;
+    Awaitable<EngineNumbers> numbers() const override;
+    [[nodiscard]] const vmm::Description& vmm() const override { return vmm_->description(); }
+    Awaitable<void> close() override;
+
+  private:
+    struct Account {
+        User user;
+        TokenHash token{};
+        // A tenant whose database cannot be opened fails alone, with this.
+        Result<std::shared_ptr<LocalTenant>> tenant;
+    };
+
+    LocalEngine(EngineParts parts, DataDirectory directory, std::unique_ptr<store::UserDatabase> users);
+
+    // On the strand, under a turn.
+    Awaitable<Result<void>> load();
+    Awaitable<Result<NewToken>> create_user_now(std::string name);
+    Awaitable<Result<NewToken>> rotate_token_now(std::string name);
+    Awaitable<Result<User>> delete_user_now(std::string name);
+    Awaitable<Result<void>> finish_deletion(std::string user_id);
+
+    template <class Work>
+    auto administrate(Work work) const -> std::invoke_result_t<Work&>;
+    Awaitable<Result<std::shared_ptr<LocalTenant>>> open_tenant(User user) const;
+    void enter(Account account);
+    [[nodiscard]] std::optional<Account> account_of(const std::string& name) const;
+    [[nodiscard]] std::vector<std::shared_ptr<LocalTenant>> tenants() const;
+
+    const config::ServerConfig config_;
+    const std::unique_ptr<vmm::Vmm> vmm_;
+    const std::unique_ptr<Network> network_;
+    const DataDirectory directory_;
+    const std::unique_ptr<store::UserDatabase> user_database_;
+    const asio::any_io_executor strand_;
+    mutable OperationQueue administration_;
+
+    mutable std::shared_mutex mutex_;
+    std::map<std::string, Account> accounts_;  // by user name
+    std::unordered_map<TokenHash, std::string, TokenHashBucket, SameTokenHash> names_;
+
+    // Last: their threads end before what they work on.
+    mutable asio::thread_pool databases_{2};
+    mutable asio::thread_pool files_{4};
+    mutable Host host_;
+};
+
+}  // namespace noid::vm

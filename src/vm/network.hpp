@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/async.hpp"
+#include "base/error.hpp"
+#include "proto/messages.hpp"
+#include "vm/types.hpp"
+#include "vmm/vmm.hpp"
+
+namespace noid::vm {
+
+// A VM's place on the host's network, lent by a Network.
+struct Slot {
+    std::uint32_t index = 0;
+    vmm::NetworkAttachment attachment;  // what the VMM is given
+    proto::GuestNetwork guest;          // what the guest is told
+    std::string address;                // the outer address, for people
+};
+
+// The seam to the network service: lends slots. Thread-safe.
+class Network {
+  public:
+    Network() = default;
+    Network(const Network&) = delete;
+    Network& operator=(const Network&) = delete;
+    virtual ~Network() = default;
+
+    // A slot for one VM; the same VM asked for twice gets the same slot. nullopt: there is no
+    // network on this host now; the VM runs without, and unavailable_reason() says why.
+    virtual Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkMode mode) = 0;
+    // Gives back the slot of that VM; not an error when it has none.
+    virtual Awaitable<Result<void>> release(std::string vm_id) = 0;
+    [[nodiscard]] virtual std::string unavailable_reason() const = 0;
+};
+
+// A host without a network service: every VM runs without a network.
+class NoNetwork final : public Network {
+  public:
+    explicit NoNetwork(std::string reason) : reason_{std::move(reason)} {}
+    Awaitable<Result<std::optional<Slot>>> acquire(std::string, NetworkMode) override {
+        co_return std::nullopt;
+    }
+    Awaitable<Result<void>> release(std::string) override { co_return Result<void>{}; }
+    [[nodiscard]] std::string unavailable_reason() const override { return reason_; }
+
+  private:
+    std::string reason_;
+};
+
+}  // namespace noid::vm

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "store/tenant_database.hpp"
+#include "vm/data_directory.hpp"
+
+namespace noid::vm {
+
+// What all VMs of one user share. Thread-safe: the fixed parts never change.
+struct TenantContext {
+    std::string user_id;
+    std::string user_name;
+    TenantPaths paths;
+    std::unique_ptr<store::TenantDatabase> database;  // blocking: on Host::databases only
+    std::atomic<std::uint64_t> revision{1};           // grows with every visible change of a VM
+};
+
+}  // namespace noid::vm

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+#include "base/process_identity.hpp"
+
+namespace noid::vm {
+
+// What a VMM process costs its host, as far as the kernel tells us. Blocking.
+struct ProcessUsage {
+    std::optional<std::uint64_t>
+        memory;  // bytes, proportional share (shared pages divided among their users)
+    std::optional<double> cpu_seconds;
+};
+[[nodiscard]] ProcessUsage usage_of(const ProcessIdentity& process);
+
+// Bytes that the files in a directory really occupy. Blocking.
+[[nodiscard]] std::optional<std::uint64_t> disk_usage(const std::filesystem::path& directory);
+
+}  // namespace noid::vm

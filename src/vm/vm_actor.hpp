@@ -1,0 +1,157 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "vm/broadcast.hpp"
+#include "vm/console_log.hpp"
+#include "vm/host.hpp"
+#include "vm/operation_queue.hpp"
+#include "vm/state_machine.hpp"
+#include "vm/task_group.hpp"
+#include "vm/tenant_context.hpp"
+#include "vm/vm.hpp"
+#include "vm/vm_record.hpp"
+
+namespace noid::vm {
+
+// The one implementation of Vm: files, VMM process, agent and row of one VM, on one strand.
+//
+// Operations run one after the other (OperationQueue). Each is journalled before it acts, and undoes
+// what it did when it fails. State changes only under a turn of the queue, so an operation that
+// checked the state may rely on it until it ends.
+class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
+  public:
+    // A VM that is about to be made, or that an earlier server process made.
+    [[nodiscard]] static std::shared_ptr<VmActor> create(Host& host, std::shared_ptr<TenantContext> tenant,
+                                                         VmRecord record, VmStatus status);
+
+    // How a VM with this record and status shows itself.
+    [[nodiscard]] static VmView render(const Host& host, const VmRecord& record, const VmStatus& status);
+
+    [[nodiscard]] const VmRecord& record() const noexcept { return record_; }
+    // The VMM process, if there is one. Thread-safe.
+    [[nodiscard]] std::optional<ProcessIdentity> process() const;
+
+    // --- for the tenant and the engine; awaited from any executor ---
+
+    struct Making {
+        std::filesystem::path image;          // to clone the disk from
+        std::optional<store::Replay> replay;  // remembered together with the new VM
+    };
+    // Files, network, boot, agent, row: all or nothing. Cancelled before the row is written: nothing.
+    Awaitable<Result<void>> make(Making making);
+    // Ends and removes everything. Cannot be cancelled; interrupts a create or start that is going on.
+    Awaitable<Result<void>> destroy();
+    // After a restart of the server: takes over the VMM that the status names. `settle`: a pause or
+    // resume was interrupted, so the vCPUs are brought into the recorded state.
+    Awaitable<void> take_over(bool settle);
+    // Before the server ends: lets go of the VMM, which runs on. Operations answer `reason` from now on.
+    Awaitable<void> let_go(Error reason);
+
+    // --- Vm ---
+    [[nodiscard]] asio::any_io_executor strand() const override { return strand_; }
+    [[nodiscard]] VmView view() const override;
+    Awaitable<Result<VmView>> details() override;
+    Awaitable<Result<void>> start() override;
+    Awaitable<Result<void>> stop(StopMode mode) override;
+    Awaitable<Result<void>> pause() override;
+    Awaitable<Result<void>> resume() override;
+    Awaitable<Result<void>> ready(std::chrono::milliseconds limit) override;
+    Awaitable<Result<std::shared_ptr<channel::Session>>> open(proto::SessionSpec spec) override;
+    Awaitable<Result<std::shared_ptr<channel::Session>>> attach(proto::SessionId id,
+                                                                proto::OutputOffsets have) override;
+    Awaitable<Result<std::vector<proto::SessionInfo>>> sessions() override;
+    Awaitable<Result<std::shared_ptr<ConsoleReader>>> console(std::uint64_t tail_bytes, bool follow) override;
+    Awaitable<Result<void>> write_console(std::string bytes) override;
+
+  private:
+    // A VMM that runs, and the way to the agent in its guest.
+    struct Guest {
+        Guest(std::shared_ptr<vmm::Machine> running, std::shared_ptr<channel::AgentChannel> to_agent,
+              asio::any_io_executor strand)
+            : machine{std::move(running)},
+              channel{std::move(to_agent)},
+              tasks{std::move(strand), "console feed"} {}
+
+        std::shared_ptr<vmm::Machine> machine;
+        std::shared_ptr<channel::AgentChannel> channel;
+        TaskGroup tasks;
+    };
+    enum class Boot : std::uint8_t { first, again };
+    // How far a make() has come, for undoing it.
+    struct Progress {
+        std::int64_t intent = 0;
+        bool directory_made = false;
+        bool network_asked = false;
+    };
+
+    VmActor(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord record, VmStatus status);
+
+    // Everything below runs on the strand; what changes state, under a turn.
+    template <class Work>
+    auto run_operation(Work work) -> std::invoke_result_t<Work&>;
+    template <class Query>
+    auto in_database(Query query) -> Awaitable<std::invoke_result_t<Query&, store::TenantDatabase&>>;
+    Result<void> reached(std::string_view step) const;
+    Awaitable<Error> abandoned();
+
+    Awaitable<Result<void>> build(Progress& progress, Making making);
+    Awaitable<Result<void>> make_files(Progress& progress, std::filesystem::path image);
+    Awaitable<void> unmake(Progress progress);
+    Awaitable<Result<void>> boot_again(std::int64_t intent);
+    Awaitable<Result<std::optional<Slot>>> acquire_slot();
+    Awaitable<Result<void>> launch(std::int64_t intent, Boot boot);
+    Awaitable<Result<void>> come_up(std::shared_ptr<Guest> guest, Boot boot);
+    Awaitable<void> shut_guest_down(std::shared_ptr<Guest> guest);
+    Awaitable<Result<void>> end_process_of_vm(std::chrono::milliseconds grace);
+    Awaitable<void> end_strays();
+    Awaitable<Result<void>> destroy_now();
+    Awaitable<Result<void>> remove_files();
+    Awaitable<void> release_slot();
+
+    void attach_guest(std::unique_ptr<vmm::Machine> machine);
+    Awaitable<void> detach_guest();
+    static Awaitable<void> watch(std::shared_ptr<VmActor> self, std::shared_ptr<Guest> guest);
+    static Awaitable<void> feed_console(std::shared_ptr<vmm::Machine> machine,
+                                        std::shared_ptr<ConsoleLog> console);
+    Awaitable<void> vmm_ended(const std::shared_ptr<Guest>& guest, vmm::Exit exit);
+
+    Awaitable<Result<std::shared_ptr<Guest>>> running_guest();
+    Awaitable<Result<proto::GuestStats>> guest_stats();
+    Awaitable<std::string> console_tail();
+
+    [[nodiscard]] std::filesystem::path directory() const { return tenant_->paths.vm(record_.name); }
+    [[nodiscard]] vmm::MachineSpec machine_spec() const;
+    [[nodiscard]] proto::Identity identity_for(Boot boot) const;
+    [[nodiscard]] std::unexpected<Error> refuse(std::string_view wanted) const;
+    void enter(State state, std::string reason);
+    void publish();
+
+    Host& host_;
+    const std::shared_ptr<TenantContext> tenant_;
+    const VmRecord record_;
+    const asio::any_io_executor strand_;
+
+    // On the strand.
+    VmStatus status_;
+    OperationQueue operations_;
+    Broadcast changed_;               // state, or abandonment
+    std::optional<Error> abandoned_;  // why no operation is accepted any more
+    bool gone_ = false;               // destroyed completely
+    std::shared_ptr<Guest> guest_;
+    std::optional<proto::AgentInfo> agent_;
+    std::shared_ptr<ConsoleLog> console_;
+    TaskGroup watchers_;
+    std::size_t opening_ = 0;  // sessions being opened
+
+    mutable std::mutex view_mutex_;
+    VmView view_;                             // guarded by view_mutex_
+    std::optional<ProcessIdentity> process_;  // guarded by view_mutex_
+};
+
+}  // namespace noid::vm

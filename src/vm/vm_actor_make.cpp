@@ -1,0 +1,339 @@
+// How a VM comes to be, boots, and goes.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <exception>
+
+#include "base/log.hpp"
+#include "base/random.hpp"
+#include "vm/race.hpp"
+#include "vm/stray_processes.hpp"
+#include "vm/vm_actor.hpp"
+#include "vm/vm_operation.hpp"
+#include "volume/volume.hpp"
+
+namespace noid::vm {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr const char* rootfs_name = "rootfs.ext4";
+constexpr auto identity_limit = 20s;  // for the agent to renew a guest's identity
+constexpr std::uint64_t console_tail_bytes = 400;
+
+std::int64_t clock_ns() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+// Guest bytes made fit to be shown in a message.
+std::string printable(std::string_view bytes) {
+    std::string text;
+    for (const char c : bytes) {
+        const bool plain = c >= 0x20 && c < 0x7f;
+        if (plain) text.push_back(c);
+        if (!plain && !text.empty() && text.back() != ' ') text.push_back(' ');
+    }
+    return text;
+}
+
+}  // namespace
+
+Result<void> VmActor::reached(std::string_view step) const {
+    return host_.at_step ? host_.at_step(step) : Result<void>{};
+}
+
+// Waits until the VM is being given up; then says why.
+Awaitable<Error> VmActor::abandoned() {
+    while (!abandoned_) co_await changed_.wait();
+    co_return *abandoned_;
+}
+
+// --- make --------------------------------------------------------------------------------------------
+
+Awaitable<Result<void>> VmActor::make(Making making) {
+    auto self = shared_from_this();
+    auto operation = [self, &making]() -> Awaitable<Result<void>> {
+        Progress progress;
+        Result<void> made = fail(Errc::cancelled, "cancelled");
+        std::exception_ptr thrown;
+        try {
+            made = co_await unless<void>(self->build(progress, std::move(making)), self->abandoned());
+        } catch (...) {
+            thrown = std::current_exception();
+        }
+        co_await ignore_cancellation();
+        if (made) co_return made;
+        if (thrown && !detail::is_cancellation(thrown)) log::exception("creation of a VM", thrown);
+        log::info("VM not created", {{"vm", self->record_.name.text()},
+                                     {"user", self->tenant_->user_name},
+                                     {"reason", made.error().full()}});
+        co_await self->unmake(progress);
+        co_return made;
+    };
+    auto made = co_await run_operation(operation);
+    if (!made) co_return fail(std::move(made.error()).at(fmt::format("create VM '{}'", record_.name.text())));
+    co_return made;
+}
+
+Awaitable<Result<void>> VmActor::build(Progress& progress, Making making) {
+    auto intent = co_await in_database([this](store::TenantDatabase& database) {
+        return database.begin({0, "create", record_.name.text(), IntentData{record_.id, {}}.to_json()});
+    });
+    if (!intent) co_return fail(std::move(intent.error()));
+    progress.intent = *intent;
+    if (auto go_on = reached("create:journalled"); !go_on) co_return go_on;
+
+    progress.network_asked = true;
+    auto [files, slot] =
+        co_await both<void, std::optional<Slot>>(make_files(progress, making.image), acquire_slot());
+    if (!files) co_return fail(std::move(files.error()));
+    if (!slot) co_return fail(std::move(slot.error()));
+    status_.slot = std::move(*slot);
+    if (auto go_on = reached("create:prepared"); !go_on) co_return go_on;
+
+    if (auto up = co_await launch(progress.intent, Boot::first); !up) co_return up;
+    if (auto go_on = reached("create:answered"); !go_on) co_return go_on;
+
+    VmStatus running = status_;
+    running.state = State::running;
+    if (making.replay) making.replay->answer = record_.to_json();
+    auto committed = co_await in_database([this, &progress, &making, row = to_row(record_, running)](
+                                              store::TenantDatabase& database) -> Result<void> {
+        if (auto written = write_record(directory(), record_); !written) return written;
+        return database.commit_create(progress.intent, row, making.replay);
+    });
+    if (!committed) co_return committed;
+    // The VM exists. Nothing below may fail or be interrupted.
+    enter(State::running, "");
+    co_return Result<void>{};
+}
+
+Awaitable<Result<void>> VmActor::make_files(Progress& progress, std::filesystem::path image) {
+    auto work = [&progress, image, directory = directory(), bytes = record_.disk.bytes()]() -> Result<void> {
+        if (::mkdir(directory.c_str(), 0700) != 0) {
+            if (errno == EEXIST) {
+                return fail(Errc::conflict,
+                            fmt::format("storage already exists for VM '{}'", directory.filename().string()));
+            }
+            return fail_errno(errno, "create the VM's directory");
+        }
+        progress.directory_made = true;
+        const std::filesystem::path disk = directory / rootfs_name;
+        if (auto cloned = volume::clone(image, disk); !cloned) return fail(std::move(cloned.error()));
+        return volume::grow(disk, bytes);
+    };
+    co_return co_await on_pool(host_.files, std::move(work));
+}
+
+// Takes back whatever build() did, as far as it came.
+Awaitable<void> VmActor::unmake(Progress progress) {
+    (void)co_await end_process_of_vm(0ms);
+    co_await detach_guest();
+    if (progress.directory_made) co_await end_strays();
+    if (progress.network_asked) co_await release_slot();
+    enter(State::destroying, "");
+    Result<void> removed;
+    if (progress.directory_made) removed = co_await remove_files();
+    auto log_removed = co_await console_->remove();
+    gone_ = removed && log_removed;
+    if (!gone_) {
+        // The intent stays: the next start of the server removes the rest.
+        log::error(
+            "VM's files are left behind",
+            {{"vm", record_.name.text()}, {"reason", (removed ? log_removed : removed).error().full()}});
+        co_return;
+    }
+    if (progress.intent == 0) co_return;
+    auto finished = co_await in_database(
+        [id = progress.intent](store::TenantDatabase& database) { return database.finish(id); });
+    if (!finished) log::warn("create not taken back in the journal", {{"reason", finished.error().full()}});
+}
+
+// --- boot --------------------------------------------------------------------------------------------
+
+Awaitable<Result<std::optional<Slot>>> VmActor::acquire_slot() {
+    if (record_.network == NetworkMode::none) co_return std::optional<Slot>{};
+    co_return co_await host_.network.acquire(record_.id, record_.network);
+}
+
+Awaitable<void> VmActor::release_slot() {
+    status_.slot.reset();
+    if (record_.network == NetworkMode::none) co_return;
+    auto released = co_await host_.network.release(record_.id);
+    if (!released) {
+        log::warn("network slot not given back",
+                  {{"vm", record_.name.text()}, {"reason", released.error().full()}});
+    }
+}
+
+vmm::MachineSpec VmActor::machine_spec() const {
+    const config::ServerConfig& config = host_.config;
+    vmm::MachineSpec spec;
+    spec.id = record_.id;
+    spec.directory = directory();
+    spec.vcpus = record_.cpus;
+    spec.memory = record_.memory;
+    spec.kernel = config.paths.kernel;
+    spec.initrd = config.paths.initrd;
+    spec.kernel_arguments = "noid.init=" + config.guest.init;
+    if (!config.guest.extra_kernel_arguments.empty()) {
+        spec.kernel_arguments += " " + config.guest.extra_kernel_arguments;
+    }
+    spec.rootfs = rootfs_name;
+    if (status_.slot) spec.network = status_.slot->attachment;
+    return spec;
+}
+
+proto::Identity VmActor::identity_for(Boot boot) const {
+    proto::Identity identity;
+    identity.entropy = random_bytes<64>();
+    identity.clock_ns = clock_ns();
+    identity.hostname = record_.name.text();
+    identity.machine_id = record_.machine_id;
+    identity.renew_ssh_host_keys = boot == Boot::first;
+    if (status_.slot) identity.network = status_.slot->guest;
+    identity.env = record_.env;
+    return identity;
+}
+
+// Starts the VMM and waits until the guest is up and knows who it is.
+Awaitable<Result<void>> VmActor::launch(std::int64_t intent, Boot boot) {
+    auto machine = co_await host_.vmm.start(machine_spec());
+    if (!machine) co_return fail(std::move(machine.error()));
+    attach_guest(std::move(*machine));
+    if (auto go_on = reached("launch:started"); !go_on) co_return go_on;
+
+    // While it boots, note which process it is.
+    auto noted = in_database([intent, data = IntentData{record_.id, status_.process}.to_json()](
+                                 store::TenantDatabase& database) { return database.amend(intent, data); });
+    auto died = [](std::shared_ptr<vmm::Machine> booting) -> Awaitable<Error> {
+        const vmm::Exit exit = co_await booting->exited();
+        co_return Error{Errc::unavailable, "the VMM ended while the guest was booting: " + exit.detail};
+    };
+    auto [journalled, up] = co_await both<void, void>(
+        std::move(noted), unless<void>(come_up(guest_, boot), died(guest_->machine)));
+    if (!up) {
+        const std::string said = co_await console_tail();
+        if (!said.empty()) up.error().what += "; its console ends with: " + said;
+        co_return fail(std::move(up.error()));
+    }
+    co_return journalled;
+}
+
+Awaitable<Result<void>> VmActor::come_up(std::shared_ptr<Guest> guest, Boot boot) {
+    const auto limit = host_.config.guest.boot_timeout;
+    auto agent = co_await guest->channel->ready(limit);
+    if (!agent && agent.error().code == Errc::timed_out) {
+        co_return fail(Errc::timed_out,
+                       fmt::format("the guest's agent did not answer within {} s", limit.count()));
+    }
+    if (!agent) co_return fail(std::move(agent.error()));
+    auto renewed = co_await guest->channel->renew_identity(identity_for(boot), identity_limit);
+    if (!renewed) co_return fail(std::move(renewed.error()).at("give the guest its identity"));
+    agent_ = std::move(*agent);
+    co_return Result<void>{};
+}
+
+Awaitable<std::string> VmActor::console_tail() {
+    auto bytes = co_await console_->reader(console_tail_bytes, false)->next();
+    co_return bytes ? printable(*bytes) : std::string{};
+}
+
+// --- end ---------------------------------------------------------------------------------------------
+
+// Ends the VMM, by its handle or, when that fails, by what is recorded of it.
+Awaitable<Result<void>> VmActor::end_process_of_vm(std::chrono::milliseconds grace) {
+    if (guest_) {
+        auto guest = guest_;
+        auto killed = co_await guest->machine->kill(grace);
+        if (killed) co_return killed;
+        log::warn("VMM does not end by its handle",
+                  {{"vm", record_.name.text()}, {"reason", killed.error().full()}});
+    }
+    if (!status_.process) co_return Result<void>{};
+    co_return co_await end_process(*status_.process);
+}
+
+// Ends what was started in the VM's directory without being handed to us.
+Awaitable<void> VmActor::end_strays() {
+    auto look = [directory = directory()] { return WorkingDirectories::scan().in(directory); };
+    for (const ProcessIdentity& process : co_await on_pool(host_.files, std::move(look))) {
+        auto ended = co_await end_process(process);
+        log::warn("stray process ended", {{"vm", record_.name.text()}, {"pid", std::to_string(process.pid)}});
+        if (!ended) log::error("stray process cannot be ended", {{"reason", ended.error().full()}});
+    }
+}
+
+// Moves the directory out of the way, so that the name is free at once, and removes it.
+Awaitable<Result<void>> VmActor::remove_files() {
+    auto work = [from = directory(), trash = tenant_->paths.trash(record_.id)]() -> Result<void> {
+        if (::rename(from.c_str(), trash.c_str()) != 0 && errno != ENOENT) {
+            return fail_errno(errno, "move the VM's directory away");
+        }
+        if (auto removed = remove_tree(trash); !removed) {
+            // It is in nobody's way, and the next start of the server tries again.
+            log::warn("VM's files are left in the trash", {{"reason", removed.error().full()}});
+        }
+        return {};
+    };
+    co_return co_await on_pool(host_.files, std::move(work));
+}
+
+Awaitable<Result<void>> VmActor::destroy() {
+    auto self = shared_from_this();
+    auto work = [self]() -> Awaitable<Result<void>> {
+        co_await ignore_cancellation();
+        if (!self->abandoned_) {
+            self->abandoned_ =
+                Error{Errc::conflict, fmt::format("VM '{}' is being destroyed", self->record_.name.text())};
+            self->changed_.notify();
+        }
+        auto turn = co_await self->operations_.turn();
+        if (self->gone_) co_return Result<void>{};
+        co_return co_await self->destroy_now();
+    };
+    auto destroyed = co_await on_strand(strand_, work);
+    if (!destroyed)
+        co_return fail(std::move(destroyed.error()).at(fmt::format("destroy VM '{}'", record_.name.text())));
+    co_return destroyed;
+}
+
+Awaitable<Result<void>> VmActor::destroy_now() {
+    // A full or locked database must not keep a VM alive: destroying is what makes room. Without the
+    // intent an interruption leaves a row whose files are gone, which says so and can be destroyed.
+    auto intent = co_await in_database([this](store::TenantDatabase& database) {
+        return database.begin(
+            {0, "destroy", record_.name.text(), IntentData{record_.id, status_.process}.to_json()});
+    });
+    if (!intent) log::warn("destroy not journalled", {{"reason", intent.error().full()}});
+    enter(State::destroying, "");
+    if (auto go_on = reached("destroy:journalled"); !go_on) co_return go_on;
+
+    const bool had_handle = guest_ != nullptr;
+    if (auto ended = co_await end_process_of_vm(0ms); !ended) co_return ended;
+    co_await detach_guest();
+    watchers_.cancel();
+    co_await watchers_.join();
+    if (!had_handle) co_await end_strays();
+    if (auto go_on = reached("destroy:ended"); !go_on) co_return go_on;
+
+    co_await release_slot();
+    if (auto removed = co_await remove_files(); !removed) co_return removed;
+    if (auto go_on = reached("destroy:removed"); !go_on) co_return go_on;
+    auto log_removed = co_await console_->remove();
+    if (!log_removed) log::warn("console log is left behind", {{"reason", log_removed.error().full()}});
+    auto committed = co_await in_database([this, id = intent.value_or(0)](store::TenantDatabase& database) {
+        return database.commit_destroy(id, record_.id);
+    });
+    if (!committed) co_return committed;
+    gone_ = true;
+    log::info("VM destroyed", {{"vm", record_.name.text()}, {"user", tenant_->user_name}});
+    co_return Result<void>{};
+}
+
+}  // namespace noid::vm

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/process_identity.hpp"
+#include "base/units.hpp"
+#include "store/tenant_database.hpp"
+#include "vm/network.hpp"
+#include "vm/types.hpp"
+
+namespace noid::vm {
+
+// What a VM is, fixed when it is made. vm.json in the VM's directory holds it; that file is also
+// the mark of a directory that is complete.
+struct VmRecord {
+    std::string id;  // 16 hexadecimal digits; never reused
+    VmName name;
+    std::uint32_t cpus = 1;
+    MiB memory;
+    MiB disk;  // virtual size
+    std::map<std::string, std::string> labels;
+    std::vector<std::string> env;
+    std::string image;
+    NetworkMode network = NetworkMode::open;
+    std::string machine_id;  // 32 hexadecimal digits
+    std::int64_t created_unix = 0;
+    std::vector<std::string> warnings;
+
+    [[nodiscard]] std::string to_json() const;
+    // corrupt when the text is not a record.
+    [[nodiscard]] static Result<VmRecord> from_json(std::string_view text);
+};
+
+// What a VM is at present; the database holds it.
+struct VmStatus {
+    State state = State::creating;
+    std::string reason;
+    std::string start_kind = "boot";
+    std::optional<std::int64_t> started_unix;
+    std::optional<ProcessIdentity> process;
+    std::optional<Slot> slot;
+
+    [[nodiscard]] store::VmRuntime to_row() const;
+    [[nodiscard]] static Result<VmStatus> from_row(const store::VmRuntime& row);
+};
+
+[[nodiscard]] store::VmRow to_row(const VmRecord& record, const VmStatus& status);
+
+// What an interrupted operation needs to be finished or undone.
+struct IntentData {
+    std::string vm_id;
+    std::optional<ProcessIdentity> process;  // a VMM that was started for it
+
+    [[nodiscard]] std::string to_json() const;
+    [[nodiscard]] static IntentData from_json(std::string_view text);  // unreadable: empty
+};
+
+// Writes vm.json whole or not at all, mode 0600. Blocking.
+[[nodiscard]] Result<void> write_record(const std::filesystem::path& vm_directory, const VmRecord& record);
+// not_found without the file, corrupt when it is not a record. Blocking.
+[[nodiscard]] Result<VmRecord> read_record(const std::filesystem::path& vm_directory);
+
+// UTC "YYYY-MM-DD HH:MM:SS".
+[[nodiscard]] std::string utc_text(std::int64_t unix_seconds);
+
+}  // namespace noid::vm
