@@ -139,10 +139,11 @@ auto on_strand(asio::any_io_executor executor, Work work) -> std::invoke_result_
     if constexpr (!std::is_void_v<T>) co_return std::move(*value);
 }
 
-// After this, asynchronous clean-up in a cancelled coroutine runs to its end: without it the next
-// co_await would throw.
-inline Awaitable<void> ignore_cancellation() {
-    co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+// `co_await ignore_cancellation()`: asynchronous clean-up in a cancelled coroutine then runs to its
+// end, where otherwise its next co_await would throw. Holds for the whole spawned coroutine. Not a
+// coroutine itself: awaiting one would throw before it could help.
+[[nodiscard]] inline auto ignore_cancellation() {
+    return asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
 }
 
 }  // namespace noid

@@ -40,6 +40,14 @@ std::string_view name_of(Errc code) noexcept {
     return "internal";
 }
 
+std::optional<Errc> errc_named(std::string_view name) noexcept {
+    for (auto code = Errc::invalid; code <= Errc::internal;
+         code = static_cast<Errc>(std::to_underlying(code) + 1)) {
+        if (name_of(code) == name) return code;
+    }
+    return std::nullopt;
+}
+
 std::string Error::full() const {
     if (!cause) return what;
     return what + " (" + cause.message() + ")";

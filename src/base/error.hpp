@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -30,6 +31,7 @@ enum class Errc : std::uint8_t {
 
 // The stable, lower-case name of a code, as it appears in API answers and logs ("not_found").
 [[nodiscard]] std::string_view name_of(Errc code) noexcept;
+[[nodiscard]] std::optional<Errc> errc_named(std::string_view name) noexcept;
 
 // One failure: what kind, what was tried and why it failed.
 struct Error {
