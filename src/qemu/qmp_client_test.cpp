@@ -177,7 +177,7 @@ TEST_F(QmpClientTest, EndsEveryWaitWhenQemuIsGone) {
 }
 
 TEST_F(QmpClientTest, GivesUpOnAPeerThatIsNoQemu) {
-    for (const std::string text : {std::string{"SSH-2.0-OpenSSH\n"}, std::string(max_qmp_line + 10, 'x')}) {
+    for (const std::string& text : {std::string{"SSH-2.0-OpenSSH\n"}, std::string(max_qmp_line + 10, 'x')}) {
         loop_.restart();
         play(
             [&](Peer& peer) -> Awaitable<void> {

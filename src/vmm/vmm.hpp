@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/async.hpp"
@@ -55,6 +56,11 @@ struct MachineSpec {
 // The files of a snapshot, named relative to the VM's directory (hard links or reflinks put there
 // before the call).
 struct SnapshotFiles {
+    // Not an aggregate: g++ 12 destroys an aggregate that is a temporary of a co_await expression twice.
+    SnapshotFiles() = default;
+    SnapshotFiles(std::string memory_name, std::string state_name)
+        : memory{std::move(memory_name)}, state{std::move(state_name)} {}
+
     std::string memory = "memory.snap";  // mapped private, never written
     std::string state = "vmstate.snap";
 };

@@ -2,8 +2,10 @@
 // the console, and obeys one-line commands at the agent's port, each with a one-line answer.
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -97,6 +99,38 @@ std::string answer(const std::string& line) {
     return "echo " + line;
 }
 
+// Where there is no virtio-serial port, which is under Firecracker, the agent's port is a vsock's.
+int listen_on_vsock() {
+    const int listener = ::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_vm address{};
+    address.svm_family = AF_VSOCK;
+    address.svm_cid = VMADDR_CID_ANY;
+    address.svm_port = 1024;
+    if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+        ::listen(listener, 1) != 0)
+        return -1;
+    return listener;
+}
+
+// A host that connects anew has given up its connection before, or a snapshot has closed it.
+[[noreturn]] void serve_vsock(int listener) {
+    while (true) {
+        const int connection = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+        std::string line;
+        char byte = 0;
+        while (::read(connection, &byte, 1) == 1) {
+            if (byte != '\n') {
+                line.push_back(byte);
+                continue;
+            }
+            const std::string text = answer(line) + "\n";
+            if (::write(connection, text.data(), text.size()) < 0) break;
+            line.clear();
+        }
+        ::close(connection);
+    }
+}
+
 [[noreturn]] void serve(int port) {
     std::string line;
     while (true) {
@@ -130,8 +164,10 @@ int main() {
             ++ticks;
         }
     }}.detach();
-    const int port = ::open(port_path().c_str(), O_RDWR | O_CLOEXEC);
+    const std::string path = port_path();
+    const int port = path.empty() ? listen_on_vsock() : ::open(path.c_str(), O_RDWR | O_CLOEXEC);
     std::printf("probe ready, port %s\n", port < 0 ? std::strerror(errno) : "open");
     std::fflush(stdout);
+    if (path.empty()) serve_vsock(port);
     serve(port);
 }
