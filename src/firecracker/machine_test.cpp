@@ -119,12 +119,15 @@ TEST_F(MachineTest, AsksForTheStateAfterARefusal) {
 }
 
 TEST_F(MachineTest, AFullSaveNeverWritesIntoWhatOthersMap) {
-    ScriptedPeer peer{loop_, directory_, api_socket, "\r\n\r\n", {instance("Paused"), no_content}};
+    ScriptedPeer peer{
+        loop_, directory_, api_socket, "\r\n\r\n", {instance("Paused"), no_content, no_content}};
     write("template", 10);
     std::filesystem::create_hard_link(home_.path() / "template", home_.path() / "memory.snap");
     auto vm = machine("exec sleep 60");
     auto body = [&]() -> Awaitable<void> {
-        EXPECT_TRUE(co_await vm->save(files_, vmm::SnapshotKind::full));
+        // Unnamed on purpose: as an aggregate it was destroyed twice.
+        EXPECT_TRUE(co_await vm->save({}, vmm::SnapshotKind::full));
+        EXPECT_TRUE(co_await vm->save({"memory.snap", "vmstate.snap"}, vmm::SnapshotKind::full));
         EXPECT_TRUE(co_await vm->kill(10s));
     };
     run(loop_, body());

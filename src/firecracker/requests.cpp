@@ -107,7 +107,9 @@ Request load_snapshot(const vmm::MachineSpec& spec, const vmm::SnapshotFiles& fi
     json::object body{{"snapshot_path", files.state},
                       {"mem_backend", json::object{{"backend_type", "File"}, {"backend_path", files.memory}}},
                       {"track_dirty_pages", spec.track_dirty_pages},
-                      {"resume_vm", wake == vmm::Vmm::Wake::running}};
+                      {"resume_vm", wake == vmm::Vmm::Wake::running},
+                      // Whatever directory and socket the snapshot was taken with.
+                      {"vsock_override", json::object{{"uds_path", vsock_socket}}}};
     if (spec.network)
         body["network_overrides"] =
             json::array{json::object{{"iface_id", interface_id}, {"host_dev_name", spec.network->tap}}};

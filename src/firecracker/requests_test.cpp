@@ -71,7 +71,7 @@ TEST(Requests, Snapshots) {
     EXPECT_EQ(
         parse(load_snapshot(example(), files, vmm::Vmm::Wake::paused).body),
         parse(R"({"snapshot_path":"s.snap","mem_backend":{"backend_type":"File","backend_path":"m.snap"},
-                  "track_dirty_pages":true,"resume_vm":false,
+                  "track_dirty_pages":true,"resume_vm":false,"vsock_override":{"uds_path":"v.sock"},
                   "network_overrides":[{"iface_id":"eth0","host_dev_name":"tap0"}]})"));
 }
 
