@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
-#include <spdlog/spdlog.h>
+
 #include <sys/file.h>
 
 #include <array>
@@ -14,6 +14,7 @@
 #include "base/async.hpp"
 #include "base/fd.hpp"
 #include "base/file.hpp"
+#include "base/log.hpp"
 #include "net/diagnosis.hpp"
 #include "net/dns_forwarder.hpp"
 #include "net/host_rules.hpp"
@@ -162,18 +163,19 @@ Result<void> Daemon::Impl::prepare() {
     }
     const auto notes = pool_->take_over();
     if (!notes) return fail(notes.error());
-    for (const auto& note : *notes) spdlog::warn("take over note=\"{}\"", note);
+    for (const auto& note : *notes) log::warn("found", {{"note", note}});
 
     const auto group = find_group(config_.group);
-    if (!group) spdlog::warn("group {} does not exist, only root may use the socket", config_.group);
+    if (!group) log::warn("only root may use the socket: no such group", {{"group", config_.group}});
     auto server =
         RequestServer::open(loop_.get_executor(), config_.socket, group,
                             [this](std::string line, uid_t user) { return handle(std::move(line), user); });
     if (!server) return fail(std::move(server.error()));
     server_.emplace(std::move(*server));
     const auto counts = pool_->counts();
-    spdlog::info("listening socket={} leased={} pool={}", config_.socket.string(), counts.leased,
-                 config_.pool.to_string());
+    log::info("listening", {{"socket", config_.socket.native()},
+                            {"leased", std::to_string(counts.leased)},
+                            {"pool", config_.pool.to_string()}});
     return {};
 }
 
@@ -188,7 +190,7 @@ void Daemon::Impl::run() {
 Awaitable<void> Daemon::Impl::wait_for_signal() {
     boost::system::error_code error;
     const int number = co_await signals_.async_wait(asio::redirect_error(asio::use_awaitable, error));
-    spdlog::info("stopping signal={}; slots and rules stay", number);
+    log::info("stopping; slots and rules stay", {{"signal", std::to_string(number)}});
     is_stopping_ = true;
     server_->stop();
     watch_.reset();
@@ -201,9 +203,9 @@ Awaitable<void> Daemon::Impl::wait_for_signal() {
 
 Result<void> Daemon::Impl::use_uplink() {
     if (uplink_) {
-        spdlog::info("uplink device={} mtu={}", uplink_->name, uplink_->mtu);
+        log::info("uplink", {{"device", uplink_->name}, {"mtu", std::to_string(uplink_->mtu)}});
     } else {
-        spdlog::warn("there is no uplink: guests reach nothing until there is one");
+        log::warn("no uplink: guests reach nothing until there is one");
     }
     pool_->set_mtu(slot_mtu(config_, uplink_));
     return host_rules_->apply(host_ruleset());
@@ -226,7 +228,7 @@ Awaitable<void> Daemon::Impl::follow_uplink() {
             current = *adapted;
             keep_slots_ready();
         } else {
-            spdlog::error("cannot follow the uplink error=\"{}\"", adapted.error().full());
+            log::error("cannot follow the uplink", {{"error", adapted.error().full()}});
         }
     }
 }
@@ -241,7 +243,7 @@ Awaitable<void> Daemon::Impl::tidy() {
     // One slot at a time, so that requests have their turn in between.
     for (bool is_more = true; is_more && !is_stopping_;) {
         const auto done = co_await in_kernel([this] { return pool_->tidy(); });
-        if (!done) spdlog::error("cannot keep slots ready error=\"{}\"", done.error().full());
+        if (!done) log::error("cannot keep slots ready", {{"error", done.error().full()}});
         is_more = done && *done;
     }
     is_tidying_ = false;
@@ -276,10 +278,10 @@ Awaitable<std::string> Daemon::Impl::perform(AcquireRequest request, uid_t user)
     const auto slot = co_await in_kernel(work);
     keep_slots_ready();
     if (!slot) {
-        spdlog::error("cannot give a slot vm={} error=\"{}\"", request.vm, slot.error().full());
+        log::error("cannot give a slot", {{"vm", request.vm}, {"error", slot.error().full()}});
         co_return error_reply(slot.error(), ErrorShape::with_code);
     }
-    spdlog::info("acquired vm={} slot={}", request.vm, slot->index);
+    log::info("acquired", {{"vm", request.vm}, {"slot", std::to_string(slot->index)}});
     co_return slot_reply(*slot);
 }
 
@@ -288,7 +290,7 @@ Awaitable<std::string> Daemon::Impl::perform(ReleaseRequest request, uid_t user)
     const auto released = co_await in_kernel(work);
     keep_slots_ready();
     if (!released) co_return error_reply(released.error(), ErrorShape::with_code);
-    if (*released) spdlog::info("released vm={}", request.vm);
+    if (*released) log::info("released", {{"vm", request.vm}});
     co_return release_reply(*released);
 }
 
@@ -299,9 +301,11 @@ Awaitable<std::string> Daemon::Impl::perform(PolicyRequest request, uid_t user) 
     };
     const auto policy = co_await in_kernel(work);
     if (!policy) co_return error_reply(policy.error(), ErrorShape::with_code);
-    if (request.policy)
-        spdlog::info("policy vm={} mode={} rules={}", request.vm, name_of(policy->mode),
-                     policy->rules.size());
+    if (request.policy) {
+        log::info("policy", {{"vm", request.vm},
+                             {"mode", name_of(policy->mode)},
+                             {"rules", std::to_string(policy->rules.size())}});
+    }
     co_return policy_reply(*policy);
 }
 
@@ -316,7 +320,7 @@ Awaitable<std::string> Daemon::Impl::perform(RetainRequest request, uid_t user) 
     const auto released = co_await in_kernel(work);
     keep_slots_ready();
     if (!released) co_return error_reply(released.error(), ErrorShape::with_code);
-    for (const auto& vm : *released) spdlog::info("released vm={} reason=unknown-to-its-owner", vm);
+    for (const auto& vm : *released) log::info("released", {{"vm", vm}, {"reason", "unknown to its owner"}});
     co_return retain_reply(*released);
 }
 

@@ -1,6 +1,5 @@
 #include "net/dns_forwarder.hpp"
 
-#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -11,6 +10,7 @@
 #include <boost/asio/write.hpp>
 #include <list>
 
+#include "base/log.hpp"
 #include "base/random.hpp"
 #include "net/dns_message.hpp"
 
@@ -32,13 +32,8 @@ constexpr auto exchange_over_tcp = 5s;
 
 // A spawned coroutine's end. Ending by an exception is a bug, not a failure of the network.
 auto report_bug(const char* where) {
-    return [where](std::exception_ptr thrown) {
-        if (!thrown) return;
-        try {
-            std::rethrow_exception(thrown);
-        } catch (const std::exception& error) {
-            spdlog::error("{} ended event=exception what=\"{}\"", where, error.what());
-        }
+    return [where](const std::exception_ptr& thrown) {
+        if (thrown) log::exception(where, thrown);
     };
 }
 
@@ -190,8 +185,8 @@ struct DnsForwarder::Listener {
                 auto learned =
                     co_await shared->learn(self->index, lease, query.name, std::move(answer->addresses));
                 if (!learned) {
-                    spdlog::warn("cannot let addresses through slot={} error=\"{}\"", self->index,
-                                 learned.error().full());
+                    log::warn("cannot let addresses through",
+                              {{"slot", std::to_string(self->index)}, {"error", learned.error().full()}});
                     co_return dns_error_answer(message, query, DnsError::server_failure);
                 }
                 set_dns_id(answer->message, query.id);

@@ -47,7 +47,7 @@ bool read_answer(ns_msg& handle, int number, Answers& out) {
     if (ns_parserr(&handle, ns_s_an, number, &record) != 0) return false;
     if (ns_rr_class(record) != ns_c_in) return true;
     if (ns_rr_type(record) == ns_t_a && ns_rr_rdlen(record) == NS_INADDRSZ) {
-        const Ipv4 address{ns_get32(ns_rr_rdata(record))};
+        const Ipv4 address{static_cast<std::uint32_t>(ns_get32(ns_rr_rdata(record)))};
         out.addresses.push_back(
             {normalized(ns_rr_name(record)), {address, std::chrono::seconds{ns_rr_ttl(record)}}});
     } else if (ns_rr_type(record) == ns_t_cname) {

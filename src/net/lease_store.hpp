@@ -11,15 +11,14 @@
 #include "base/fd.hpp"
 #include "net/policy.hpp"
 #include "net/slot_address.hpp"
-#include "net/tap.hpp"
 
 namespace noid::net {
 
 // Who has a slot, and on what terms.
 struct Lease {
     std::string vm;
-    uid_t user = 0;  // who asked for it; nobody else but root may change it
-    TapOwner tap_owner;
+    uid_t user = 0;       // who asked for it; nobody else but root may change it
+    uid_t tap_owner = 0;  // who may open the TAP
     Mac guest_mac = inner::guest_mac;
     Policy policy;
 };

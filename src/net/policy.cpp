@@ -87,11 +87,17 @@ std::string to_string(const PortRange& range) {
     return fmt::format("{}-{}", range.first, range.last);
 }
 
-std::optional<Destination> parse_destination(std::string_view text) {
-    if (text.empty() || text == "*") return Destination{AnyAddress{}};
-    if (const auto network = parse_ipv4_network(text)) return Destination{*network};
-    if (auto pattern = parse_name_pattern(text)) return Destination{std::move(*pattern)};
-    return std::nullopt;
+// False: neither kind of destination.
+bool parse_destination(std::string_view text, Destination& out) {
+    if (text.empty() || text == "*") return true;
+    if (const auto network = parse_ipv4_network(text)) {
+        out = *network;
+        return true;
+    }
+    auto pattern = parse_name_pattern(text);
+    if (!pattern) return false;
+    out = std::move(*pattern);
+    return true;
 }
 
 std::string to_string(const Destination& destination) {
@@ -128,13 +134,11 @@ Result<Rule> parse_rule(const json::value& value) {
     const auto parsed_action = parse_spelling(actions, action);
     if (!parsed_action) return fail(Errc::invalid, "field 'action' must be \"allow\" or \"deny\"");
     rule.action = *parsed_action;
-    auto destination = parse_destination(to);
-    if (!destination) {
+    if (!parse_destination(to, rule.to)) {
         return fail(Errc::invalid, fmt::format("'{:.64}' is neither an IPv4 network such as 10.0.0.0/8 nor a "
                                                "host name such as example.com or *.example.com",
                                                to));
     }
-    rule.to = std::move(*destination);
     const auto parsed_protocol = parse_spelling(protocols, protocol);
     if (!parsed_protocol)
         return fail(Errc::invalid, "field 'protocol' must be \"any\", \"tcp\", \"udp\" or \"icmp\"");

@@ -74,13 +74,11 @@ Result<Request> parse_acquire(const json::value& value) {
     wire::FieldReader fields{value};
     fields.required("vm", request.vm);
     fields.optional("uid", request.uid);
-    fields.optional("gid", request.gid);
     fields.optional("guest_mac", mac);
     if (auto read = fields.done(); !read) return invalid_request(read.error());
     if (auto good = check_vm_id(request.vm); !good) return invalid_request(good.error());
     constexpr auto nobody_at_all = std::numeric_limits<uid_t>::max();  // the kernel's "leave as it is"
-    if (request.uid == nobody_at_all || request.gid == nobody_at_all)
-        return fail(Errc::invalid, "invalid request: no such uid or gid");
+    if (request.uid == nobody_at_all) return fail(Errc::invalid, "invalid request: no such uid");
     if (mac) {
         request.guest_mac = parse_mac(*mac);
         if (!request.guest_mac)
@@ -219,7 +217,6 @@ Result<Request> parse_request(std::string_view line) {
 std::string to_line(const AcquireRequest& request) {
     json::object object{{"op", "acquire"}, {"vm", request.vm}, {"policy", request.policy.to_json()}};
     if (request.uid) object["uid"] = *request.uid;
-    if (request.gid) object["gid"] = *request.gid;
     if (request.guest_mac) object["guest_mac"] = to_string(*request.guest_mac);
     return line_of(std::move(object));
 }

@@ -1,7 +1,7 @@
 #include "net/request_server.hpp"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
+
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/file.hpp"
+#include "base/log.hpp"
 #include "base/unix_socket.hpp"
 #include "net/protocol.hpp"
 
@@ -129,7 +130,7 @@ Awaitable<void> RequestServer::run() {
         if (!acceptor_.is_open()) break;
         if (error) {
             // Out of descriptors, say: whoever asks waits in the queue, and so does this loop.
-            spdlog::error("cannot accept error=\"{}\"", error.message());
+            log::error("cannot accept", {{"error", error.message()}});
             asio::steady_timer pause{acceptor_.get_executor(), 100ms};
             co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
             continue;
@@ -137,11 +138,7 @@ Awaitable<void> RequestServer::run() {
         sessions_.push_back({std::move(socket)});
         const auto session = std::prev(sessions_.end());
         asio::co_spawn(acceptor_.get_executor(), serve(session), [this, session](std::exception_ptr thrown) {
-            try {
-                if (thrown) std::rethrow_exception(thrown);
-            } catch (const std::exception& bug) {
-                spdlog::error("request ended event=exception what=\"{}\"", bug.what());
-            }
+            if (thrown) log::exception("request", thrown);
             sessions_.erase(session);
             session_ended_->cancel();
         });
@@ -173,7 +170,7 @@ Awaitable<std::string> RequestServer::answer(Socket& socket, std::string line) {
     const bool may_ask =
         peer->user == 0 || (group_ && std::find(groups.begin(), groups.end(), *group_) != groups.end());
     if (!may_ask) {
-        spdlog::warn("refused event=peer uid={}", peer->user);
+        log::warn("refused", {{"uid", std::to_string(peer->user)}});
         co_return error_reply(Error{Errc::forbidden, "permission denied", {}}, ErrorShape::with_code);
     }
     co_return co_await handler_(std::move(line), peer->user);

@@ -15,6 +15,7 @@
 #include "net/links.hpp"
 #include "net/netns.hpp"
 #include "net/nftables.hpp"
+#include "net/tap.hpp"
 
 namespace noid::net {
 
@@ -144,7 +145,7 @@ Result<void> SlotKernel::build_inside(const SlotAddresses& addresses, std::uint3
     for (const char* which : {"all", "default"})
         if (auto off = switch_ipv6_off(which); !off) return off;
     if (auto forwards = write_sysctl("ipv4/ip_forward", "1"); !forwards) return forwards;
-    if (auto tap = make_tap(inner::tap, TapOwner{0, 0}, tap_number); !tap) return tap;
+    if (auto tap = make_tap(inner::tap, 0, tap_number); !tap) return tap;
 
     auto route = NetlinkSocket::open(NETLINK_ROUTE);
     if (!route) return fail(route.error());
@@ -182,7 +183,7 @@ Result<void> SlotKernel::renew(std::uint32_t index) {
     const auto renewed = [&]() -> Result<void> {
         const auto inside = InNamespace::enter(namespace_of(index));
         if (!inside) return fail(inside.error());
-        if (auto closed = make_tap(inner::tap, TapOwner{0, 0}); !closed) return closed;
+        if (auto closed = make_tap(inner::tap, 0); !closed) return closed;
         const SlotRules rules{addresses, inner::guest_mac, settings_.blocked, settings_.max_connections};
         if (auto set = run_nft(slot_ruleset(rules) + policy_ruleset(Policy{}, nothing_learned)); !set)
             return set;
@@ -235,7 +236,7 @@ Result<DnsSockets> SlotKernel::open_dns(std::uint32_t index) {
     return DnsSockets{std::move(*udp), std::move(*tcp)};
 }
 
-Result<void> SlotKernel::admit(std::uint32_t index, const TapOwner& owner, const Mac& mac) {
+Result<void> SlotKernel::admit(std::uint32_t index, uid_t owner, const Mac& mac) {
     const auto inside = InNamespace::enter(namespace_of(index));
     if (!inside) return fail(inside.error());
     if (auto opened = make_tap(inner::tap, owner); !opened) return opened;
@@ -314,7 +315,7 @@ Result<VmStats> SlotKernel::read_stats(std::uint32_t index) {
 
 Result<void> SlotKernel::make_plain_tap(std::uint32_t index, uid_t user) {
     const auto addresses = settings_.pool.at(index);
-    auto made = make_tap(addresses.name, TapOwner{user, std::nullopt});
+    auto made = make_tap(addresses.name, user);
     if (!made) return at("failed to create TAP " + addresses.name, std::move(made));
     const auto device = find_device(route_, addresses.name);
     if (!device) return fail(device.error());

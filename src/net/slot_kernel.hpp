@@ -14,7 +14,6 @@
 #include "net/protocol.hpp"
 #include "net/ruleset.hpp"
 #include "net/slot_address.hpp"
-#include "net/tap.hpp"
 
 namespace noid::net {
 
@@ -59,7 +58,7 @@ class SlotKernel {
     [[nodiscard]] Result<DnsSockets> open_dns(std::uint32_t index);
 
     // Lets the guest in: who may open the TAP, and under which MAC it speaks.
-    [[nodiscard]] Result<void> admit(std::uint32_t index, const TapOwner& owner, const Mac& mac);
+    [[nodiscard]] Result<void> admit(std::uint32_t index, uid_t owner, const Mac& mac);
     // Holds for new connections at once; those that it denies are cut.
     [[nodiscard]] Result<void> set_policy(std::uint32_t index, const Policy& policy,
                                           const LearnedOf& learned);

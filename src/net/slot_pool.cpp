@@ -174,10 +174,7 @@ Result<SlotDescription> SlotPool::acquire(const AcquireRequest& request, uid_t u
     const auto index = obtain();
     if (!index) return fail(index.error());
     Held held;
-    held.lease = {request.vm,
-                  user,
-                  {request.uid.value_or(user), request.gid},
-                  request.guest_mac.value_or(inner::guest_mac),
+    held.lease = {request.vm, user, request.uid.value_or(user), request.guest_mac.value_or(inner::guest_mac),
                   request.policy};
     held.serial = ++last_serial_;
     held.mtu = ready_.extract(*index).mapped();

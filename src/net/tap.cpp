@@ -41,14 +41,11 @@ Result<Fd> attach(const std::string& name, std::optional<int> number) {
 
 }  // namespace
 
-Result<void> make_tap(const std::string& name, const TapOwner& owner, std::optional<int> number) {
+Result<void> make_tap(const std::string& name, uid_t owner, std::optional<int> number) {
     const auto device = attach(name, number);
     if (!device) return fail(device.error());
-    constexpr unsigned long nobody = -1UL;  // as the kernel has it before an owner was ever set
-    if (::ioctl(device->get(), TUNSETOWNER, owner.uid ? *owner.uid : nobody) != 0)
+    if (::ioctl(device->get(), TUNSETOWNER, static_cast<unsigned long>(owner)) != 0)
         return ioctl_failure("TUNSETOWNER", name);
-    if (::ioctl(device->get(), TUNSETGROUP, owner.gid ? *owner.gid : nobody) != 0)
-        return ioctl_failure("TUNSETGROUP", name);
     if (::ioctl(device->get(), TUNSETPERSIST, 1) != 0) return ioctl_failure("TUNSETPERSIST", name);
     return {};
 }

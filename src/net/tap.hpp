@@ -9,16 +9,10 @@
 
 namespace noid::net {
 
-// Who may open a TAP besides root. Nothing: anybody who may open /dev/net/tun.
-struct TapOwner {
-    std::optional<uid_t> uid;
-    std::optional<gid_t> gid;
-};
-
 // Makes a persistent TAP in the calling thread's namespace, or takes one that nobody has open, and sets
-// its owner. conflict when a process has it open. A VMM opens it by name and may choose packet headers
-// of its own; it has one queue.
-[[nodiscard]] Result<void> make_tap(const std::string& name, const TapOwner& owner,
+// who may open it besides root. conflict when a process has it open. A VMM opens it by name and may choose
+// packet headers of its own; it has one queue.
+[[nodiscard]] Result<void> make_tap(const std::string& name, uid_t owner,
                                     std::optional<int> number = std::nullopt);
 // Removes a TAP that nobody has open; conflict otherwise. Absent is fine.
 [[nodiscard]] Result<void> remove_idle_tap(const std::string& name);

@@ -1,0 +1,110 @@
+#include "netclient/client.hpp"
+
+#include <fmt/format.h>
+
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/write.hpp>
+
+#include "base/file.hpp"
+#include "base/unix_socket.hpp"
+
+namespace noid::netclient {
+
+namespace fs = std::filesystem;
+using Socket = asio::local::stream_protocol::socket;
+
+namespace {
+
+std::unexpected<Error> not_running(const fs::path& socket) {
+    return fail(Errc::unavailable,
+                fmt::format("cannot connect to noid-netd at {} — is noid-netd running? Start it with: "
+                            "sudo systemctl start noid-netd",
+                            socket.string()));
+}
+
+Awaitable<Result<Socket>> connect(const fs::path& path) {
+    const auto directory = open_directory(path.parent_path());
+    if (!directory) co_return not_running(path);
+    auto socket = co_await connect_unix_at(*directory, path.filename().string());
+    if (socket) co_return std::move(*socket);
+    switch (socket.error().code) {
+        case Errc::forbidden:
+            co_return fail(
+                Errc::forbidden,
+                fmt::format("this user may not use {}: it must be in the group that netd.toml names",
+                            path.string()));
+        case Errc::not_found:
+        case Errc::unavailable:
+            co_return not_running(path);
+        default:
+            co_return fail(std::move(socket.error()));
+    }
+}
+
+// One question and its answer, both without the newline.
+Awaitable<Result<std::string>> exchange(const fs::path& path, std::string line) {
+    auto socket = co_await connect(path);
+    if (!socket) co_return fail(std::move(socket.error()));
+    line += '\n';
+    boost::system::error_code error;
+    co_await asio::async_write(*socket, asio::buffer(line), asio::redirect_error(asio::use_awaitable, error));
+    std::string reply;
+    // A daemon that refuses a line without reading it to its end has answered nevertheless.
+    const std::size_t used =
+        co_await asio::async_read_until(*socket, asio::dynamic_buffer(reply, net::max_reply_bytes), '\n',
+                                        asio::redirect_error(asio::use_awaitable, error));
+    if (error == asio::error::not_found) co_return fail(Errc::corrupt, "noid-netd's answer is too long");
+    if (error) co_return fail(Errc::unavailable, "noid-netd ended before it answered: " + error.message());
+    reply.resize(used - 1);
+    co_return reply;
+}
+
+template <class T>
+Awaitable<Result<T>> parsed(Awaitable<Result<std::string>> asked, Result<T> (*parse)(std::string_view)) {
+    const auto reply = co_await std::move(asked);
+    if (!reply) co_return fail(reply.error());
+    co_return parse(*reply);
+}
+
+}  // namespace
+
+Awaitable<Result<std::string>> Client::ask(std::string line) const {
+    if (line.size() >= net::max_request_bytes)
+        co_return fail(Errc::too_large, "too much to ask of noid-netd");
+    auto reply = co_await within(limit_, exchange(socket_, std::move(line)));
+    if (!reply && reply.error().code == Errc::timed_out)
+        co_return fail(Errc::timed_out, "noid-netd does not answer");
+    co_return reply;
+}
+
+Awaitable<Result<net::SlotDescription>> Client::acquire(net::AcquireRequest request) const {
+    return parsed(ask(net::to_line(request)), &net::parse_slot_reply);
+}
+
+Awaitable<Result<bool>> Client::release(std::string vm) const {
+    return parsed(ask(net::to_line(net::ReleaseRequest{std::move(vm)})), &net::parse_release_reply);
+}
+
+Awaitable<Result<net::Policy>> Client::policy(std::string vm) const {
+    return parsed(ask(net::to_line(net::PolicyRequest{std::move(vm), {}})), &net::parse_policy_reply);
+}
+
+Awaitable<Result<net::Policy>> Client::set_policy(std::string vm, net::Policy policy) const {
+    return parsed(ask(net::to_line(net::PolicyRequest{std::move(vm), std::move(policy)})),
+                  &net::parse_policy_reply);
+}
+
+Awaitable<Result<std::vector<net::VmStats>>> Client::stats(std::optional<std::string> vm) const {
+    return parsed(ask(net::to_line(net::StatsRequest{std::move(vm)})), &net::parse_stats_reply);
+}
+
+Awaitable<Result<std::vector<std::string>>> Client::retain(std::vector<std::string> vms) const {
+    return parsed(ask(net::to_line(net::RetainRequest{std::move(vms)})), &net::parse_retain_reply);
+}
+
+Awaitable<Result<std::vector<net::Finding>>> Client::doctor() const {
+    return parsed(ask(net::to_line(net::DoctorRequest{})), &net::parse_doctor_reply);
+}
+
+}  // namespace noid::netclient

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/async.hpp"
+#include "base/error.hpp"
+#include "net/protocol.hpp"
+
+namespace noid::netclient {
+
+// Asks noid-netd. Every question has a connection of its own, so calls do not wait for each other, and a
+// daemon that is restarted is found again. Thread-safe; runs on the caller's executor.
+//
+// Errors: unavailable when no daemon answers, forbidden when this user may not ask, timed_out after
+// `limit`, and whatever the daemon itself says. A cancelled or timed-out request may have been carried
+// out: asking again is safe, since every operation finds what is already as it should be.
+class Client {
+  public:
+    static constexpr std::chrono::seconds default_limit{15};
+
+    explicit Client(std::filesystem::path socket, std::chrono::milliseconds limit = default_limit)
+        : socket_{std::move(socket)}, limit_{limit} {}
+
+    Awaitable<Result<net::SlotDescription>> acquire(net::AcquireRequest request) const;
+    // False: the VM had no slot.
+    Awaitable<Result<bool>> release(std::string vm) const;
+    Awaitable<Result<net::Policy>> policy(std::string vm) const;
+    Awaitable<Result<net::Policy>> set_policy(std::string vm, net::Policy policy) const;
+    // Of one VM, or of all that this user has.
+    Awaitable<Result<std::vector<net::VmStats>>> stats(std::optional<std::string> vm = {}) const;
+    // Gives back this user's slots but those of `vms`; the VMs that lost theirs.
+    Awaitable<Result<std::vector<std::string>>> retain(std::vector<std::string> vms) const;
+    Awaitable<Result<std::vector<net::Finding>>> doctor() const;
+
+    [[nodiscard]] const std::filesystem::path& socket() const noexcept { return socket_; }
+
+  private:
+    Awaitable<Result<std::string>> ask(std::string line) const;
+
+    std::filesystem::path socket_;
+    std::chrono::milliseconds limit_;
+};
+
+}  // namespace noid::netclient

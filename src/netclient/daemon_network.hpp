@@ -1,0 +1,36 @@
+#pragma once
+
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "netclient/client.hpp"
+#include "vm/network.hpp"
+
+namespace noid::netclient {
+
+// Lends the slots of noid-netd. While no daemon answers, VMs are made without a network: that is
+// logged once, and once more when a daemon is there again. What could not be given back in the
+// meantime is given back then.
+class DaemonNetwork final : public vm::Network {
+  public:
+    explicit DaemonNetwork(std::filesystem::path socket) : client_{std::move(socket)} {}
+
+    Awaitable<Result<std::optional<vm::Slot>>> acquire(std::string vm_id, vm::NetworkMode mode) override;
+    Awaitable<Result<void>> release(std::string vm_id) override;
+    [[nodiscard]] std::string unavailable_reason() const override;
+
+  private:
+    // Notes how a request went. True: there is no network on this host now.
+    bool is_out_of_service(const std::optional<Error>& error);
+    Awaitable<void> give_back_owed();
+
+    Client client_;
+    mutable std::mutex mutex_;
+    std::optional<std::string> unavailable_;  // why, since the last request
+    std::set<std::string> owed_;              // VMs that are gone and whose slots netd still holds
+};
+
+}  // namespace noid::netclient
