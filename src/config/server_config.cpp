@@ -227,6 +227,15 @@ const std::vector<Key>& keys() {
                            std::pair{"kvm", C::Vmm::Accelerator::kvm},
                            std::pair{"tcg", C::Vmm::Accelerator::tcg}},
                 [](C& c, auto v) { c.vmm.accelerator = v; })},
+        {"vmm", "jail", nullptr,
+         one_of(
+             std::array{std::pair{"auto", C::Vmm::Jail::automatic}, std::pair{"never", C::Vmm::Jail::never}},
+             [](C& c, auto v) { c.vmm.jail = v; })},
+        {"vmm", "first_uid", nullptr,
+         number(1000, 4'000'000'000, "",
+                [](C& c, auto v) { c.vmm.first_uid = static_cast<std::uint32_t>(v); })},
+        {"vmm", "uids", nullptr,
+         number(1, million, "", [](C& c, auto v) { c.vmm.uids = static_cast<std::uint32_t>(v); })},
         {"guest", "init", nullptr, set_guest_init},
         {"guest", "boot_timeout_secs", nullptr,
          number(1, 3600, "seconds", [](C& c, auto v) { c.guest.boot_timeout = std::chrono::seconds{v}; })},
@@ -239,6 +248,9 @@ const std::vector<Key>& keys() {
         {"storage", "pool_size", nullptr,
          number(128, 16 * million, "MiB",
                 [](C& c, auto v) { c.storage.pool_size = MiB{static_cast<std::uint64_t>(v)}; })},
+        {"storage", "template_budget", nullptr,
+         number(0, 16 * million, "MiB",
+                [](C& c, auto v) { c.storage.template_budget = MiB{static_cast<std::uint64_t>(v)}; })},
     };
     return all;
 }

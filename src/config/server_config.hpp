@@ -51,6 +51,9 @@ struct ServerConfig {
         std::filesystem::path firecracker = "/usr/local/bin/firecracker";
         std::filesystem::path qemu = "/usr/bin/qemu-system-x86_64";
         enum class Accelerator : std::uint8_t { automatic, kvm, tcg } accelerator = Accelerator::automatic;
+        enum class Jail : std::uint8_t { automatic, never } jail = Jail::automatic;
+        std::uint32_t first_uid = 2'000'000;  // of the users that confined VMMs run as
+        std::uint32_t uids = 16'384;
     } vmm;
     struct Guest {
         std::string init = "agent";  // or an absolute path such as /sbin/init
@@ -60,6 +63,7 @@ struct ServerConfig {
     struct Storage {
         enum class Pool : std::uint8_t { automatic, never } pool = Pool::automatic;
         MiB pool_size{16384};
+        MiB template_budget{16384};  // that saved first boots may occupy; 0: none are kept
     } storage;
 };
 

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 namespace noid::launcher {
 
@@ -13,10 +14,23 @@ struct Credentials {
     gid_t group = 0;
 };
 
+// A file system root of the program's own: an empty, read-only tmpfs in which only these appear, each at the
+// path that it has on the host. The program itself, its libraries and its working directory must be among
+// them. None may lie in another. There is no /proc and no /sys. Needs CAP_SYS_ADMIN, and CAP_MKNOD for
+// devices.
+struct PrivateRoot {
+    std::vector<std::filesystem::path> readable;  // files, or directories with all below them
+    std::vector<std::filesystem::path> writable;
+    std::vector<std::filesystem::path> devices;  // nodes of its own, which only the program's user may open
+};
+
 // What a launched process may see and do. The default takes away nothing but the way to new
 // privileges, which no launched process ever has.
 struct Confinement {
+    // With them, all capabilities go, those that could be gained by executing something too.
     std::optional<Credentials> credentials;
+    // Implies own_mounts.
+    std::optional<PrivateRoot> root;
     // A namespace to join, for example /run/netns/noid3. Empty: the caller's.
     std::filesystem::path network_namespace;
     // Namespaces of its own. They and the joining of one need CAP_SYS_ADMIN.

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -18,6 +19,7 @@
 #include <cstring>
 
 #include "base/file.hpp"
+#include "launcher/private_root.hpp"
 
 namespace noid::launcher {
 
@@ -31,6 +33,7 @@ enum class Step : int {
     mounts,
     limits,
     oom,
+    root,
     descriptors,
     directory,
     identity,
@@ -52,6 +55,8 @@ std::string_view what_failed(Step step) {
             return "cannot set resource limits";
         case Step::oom:
             return "cannot set the OOM score";
+        case Step::root:
+            return "cannot make a root of its own";
         case Step::descriptors:
             return "cannot pass descriptors";
         case Step::directory:
@@ -88,6 +93,7 @@ struct Prepared {
     std::vector<char*> environment;
     std::string oom_score;
     Fd network;
+    std::optional<PreparedRoot> root;
     Fd null;
     std::vector<int> moved;  // the child's copies of the inherited descriptors, in their order
     int first_free = 3;      // above every number that the program is to find something at
@@ -107,6 +113,11 @@ Result<Prepared> prepare(const ProcessSpec& spec) {
         auto network = open_file(spec.confinement.network_namespace, O_RDONLY);
         if (!network) return fail(std::move(network.error()));
         prepared.network = std::move(*network);
+    }
+    if (spec.confinement.root) {
+        auto root = PreparedRoot::prepare(*spec.confinement.root, spec.confinement.credentials);
+        if (!root) return fail(std::move(root.error()));
+        prepared.root = std::move(*root);
     }
     auto null = open_file("/dev/null", O_RDWR);
     if (!null) return fail(std::move(null.error()));
@@ -164,10 +175,29 @@ bool place_descriptors(Prepared& prepared, int& error_writer) {
     return true;
 }
 
+// After this not even executing a set-user-ID program or one with file capabilities gives any.
+bool drop_capabilities() {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
+    return ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == 0 &&
+           ::syscall(SYS_capset, &header, none.data()) == 0;
+}
+
+bool drop_bounding_set() {
+    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
+        if (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) return false;
+    }
+    return true;
+}
+
 bool change_identity(const Credentials& credentials) {
-    return ::setgroups(0, nullptr) == 0 &&
+    return drop_bounding_set() && ::setgroups(0, nullptr) == 0 &&
            ::setresgid(credentials.group, credentials.group, credentials.group) == 0 &&
-           ::setresuid(credentials.user, credentials.user, credentials.user) == 0;
+           ::setresuid(credentials.user, credentials.user, credentials.user) == 0 && drop_capabilities();
+}
+
+bool owns_mounts(const Confinement& confinement) {
+    return confinement.own_mounts || confinement.root.has_value();
 }
 
 [[noreturn]] void give_up(int error_writer, Step step) {
@@ -186,10 +216,11 @@ bool change_identity(const Credentials& credentials) {
     // While the caller's privileges are still there.
     if (prepared.network && ::setns(prepared.network.get(), CLONE_NEWNET) != 0)
         give_up(error_writer, Step::network);
-    if (confinement.own_mounts && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    if (owns_mounts(confinement) && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
         give_up(error_writer, Step::mounts);
     if (!set_limits(spec.limits)) give_up(error_writer, Step::limits);
     if (spec.oom_score_adjustment && !set_oom_score(prepared.oom_score)) give_up(error_writer, Step::oom);
+    if (prepared.root && !prepared.root->enter()) give_up(error_writer, Step::root);
     const int before_move = error_writer;
     if (!place_descriptors(prepared, error_writer))
         give_up(error_writer < 0 ? before_move : error_writer, Step::descriptors);
@@ -205,7 +236,7 @@ bool change_identity(const Credentials& credentials) {
 std::uint64_t clone_flags(const ProcessSpec& spec) {
     std::uint64_t flags = CLONE_PIDFD;
     if (spec.cgroup) flags |= CLONE_INTO_CGROUP;
-    if (spec.confinement.own_mounts) flags |= CLONE_NEWNS;
+    if (owns_mounts(spec.confinement)) flags |= CLONE_NEWNS;
     if (spec.confinement.own_pids) flags |= CLONE_NEWPID;
     if (spec.confinement.own_ipc) flags |= CLONE_NEWIPC;
     if (spec.confinement.own_host_name) flags |= CLONE_NEWUTS;

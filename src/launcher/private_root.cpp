@@ -1,0 +1,119 @@
+#include "launcher/private_root.hpp"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/file.hpp"
+
+namespace noid::launcher {
+
+namespace {
+
+// Where the tmpfs is put together before it becomes the root. In the child's own mount namespace nobody
+// sees what it covers.
+constexpr const char* building_site = "/tmp";
+
+std::string below_root(const std::filesystem::path& path) {
+    return path.relative_path().string();
+}
+
+bool set_read_only(int mount, const char* path, unsigned flags) {
+    mount_attr attributes{};
+    attributes.attr_set = MOUNT_ATTR_RDONLY;
+    return ::mount_setattr(mount, path, flags, &attributes, sizeof attributes) == 0;
+}
+
+}  // namespace
+
+Result<PreparedRoot> PreparedRoot::prepare(const PrivateRoot& root, const std::optional<Credentials>& owner) {
+    PreparedRoot prepared;
+    prepared.owner_ = owner.value_or(Credentials{::geteuid(), ::getegid()});
+    for (const auto& path : root.readable) {
+        if (auto added = prepared.add_entry(path, false); !added) return fail(std::move(added.error()));
+    }
+    for (const auto& path : root.writable) {
+        if (auto added = prepared.add_entry(path, true); !added) return fail(std::move(added.error()));
+    }
+    for (const auto& path : root.devices) {
+        if (auto added = prepared.add_device(path); !added) return fail(std::move(added.error()));
+    }
+    return prepared;
+}
+
+Result<void> PreparedRoot::add_entry(const std::filesystem::path& path, bool writable) {
+    if (!path.is_absolute() || path != path.lexically_normal() || !path.has_filename())
+        return fail(Errc::invalid, "a private root takes plain absolute paths: " + path.string());
+    Fd tree{::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)};
+    if (!tree) return fail_errno(errno, "cannot take " + path.string() + " into a private root");
+    mount_attr attributes{};
+    attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (writable ? 0U : MOUNT_ATTR_RDONLY);
+    attributes.propagation = MS_PRIVATE;
+    struct stat status {};
+    if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0 ||
+        ::fstat(tree.get(), &status) != 0)
+        return fail_errno(errno, "cannot restrict " + path.string() + " for a private root");
+    const bool is_directory = S_ISDIR(status.st_mode);
+    add_parents(is_directory ? path / "." : path);
+    entries_.push_back({std::move(tree), below_root(path), is_directory});
+    return {};
+}
+
+Result<void> PreparedRoot::add_device(const std::filesystem::path& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) return fail_errno(errno, "cannot find device " + path.string());
+    if (!S_ISCHR(status.st_mode)) return fail(Errc::invalid, path.string() + " is not a character device");
+    add_parents(path);
+    devices_.push_back({below_root(path), status.st_rdev});
+    return {};
+}
+
+// All directories above `path`.
+void PreparedRoot::add_parents(const std::filesystem::path& path) {
+    std::filesystem::path directory;
+    for (const auto& part : path.parent_path().relative_path()) {
+        directory /= part;
+        auto name = directory.string();
+        if (std::ranges::find(directories_, name) == directories_.end())
+            directories_.push_back(std::move(name));
+    }
+}
+
+bool PreparedRoot::enter() const noexcept {
+    if (::mount("tmpfs", building_site, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=1m") != 0)
+        return false;
+    const int root = ::open(building_site, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) return false;
+    const mode_t inherited_mask = ::umask(022);
+    for (const auto& directory : directories_) {
+        if (::mkdirat(root, directory.c_str(), 0755) != 0) return false;
+    }
+    for (const auto& device : devices_) {
+        if (::mknodat(root, device.target.c_str(), S_IFCHR | 0600, device.number) != 0 ||
+            ::fchownat(root, device.target.c_str(), owner_.user, owner_.group, 0) != 0)
+            return false;
+    }
+    for (const auto& entry : entries_) {
+        if (!entry.is_directory) {
+            const int file = ::openat(root, entry.target.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
+            if (file < 0) return false;
+            ::close(file);
+        }
+        if (::move_mount(entry.tree.get(), "", root, entry.target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0)
+            return false;
+    }
+    ::umask(inherited_mask);
+    // The old root ends up above the new one at the same place, and goes (pivot_root(2), NOTES).
+    if (::fchdir(root) != 0 || ::syscall(SYS_pivot_root, ".", ".") != 0 || ::umount2(".", MNT_DETACH) != 0 ||
+        ::chdir("/") != 0)
+        return false;
+    return set_read_only(AT_FDCWD, "/", 0);
+}
+
+}  // namespace noid::launcher

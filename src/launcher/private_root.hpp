@@ -1,0 +1,47 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/fd.hpp"
+#include "launcher/confinement.hpp"
+
+namespace noid::launcher {
+
+// A PrivateRoot, made ready by the parent so that its child, between clone and exec, has only system calls
+// left to do: it may neither allocate nor take a lock.
+class PreparedRoot {
+  public:
+    // Errors name the path that cannot be had.
+    [[nodiscard]] static Result<PreparedRoot> prepare(const PrivateRoot& root,
+                                                      const std::optional<Credentials>& owner);
+
+    // In the child, in a mount namespace of its own with private mounts: makes the root and enters it, with
+    // "/" as the working directory. False, with errno, when a step fails.
+    [[nodiscard]] bool enter() const noexcept;
+
+  private:
+    struct Entry {
+        Fd tree;             // a detached mount
+        std::string target;  // relative to the new root
+        bool is_directory = false;
+    };
+    struct Device {
+        std::string target;
+        dev_t number = 0;
+    };
+
+    Result<void> add_entry(const std::filesystem::path& path, bool writable);
+    Result<void> add_device(const std::filesystem::path& path);
+    void add_parents(const std::filesystem::path& path);
+
+    std::vector<std::string> directories_;  // to make, parents first
+    std::vector<Entry> entries_;
+    std::vector<Device> devices_;
+    Credentials owner_;
+};
+
+}  // namespace noid::launcher
