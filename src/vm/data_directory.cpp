@@ -58,6 +58,9 @@ Result<Fd> take_lock(const fs::path& directory) {
 fs::path TenantPaths::trash(std::string_view unique) const {
     return vms() / fmt::format(".trash-{}", unique);
 }
+fs::path TenantPaths::successor(std::string_view vm_id) const {
+    return vms() / fmt::format(".next-{}", vm_id);
+}
 fs::path TenantPaths::console_log(const VmName& name) const {
     return logs() / (name.text() + ".log");
 }
@@ -84,6 +87,19 @@ Result<DataDirectory> DataDirectory::open(fs::path path) {
         if (auto made = make_directory(directory.path_ / part); !made) return fail(std::move(made.error()));
     }
     return directory;
+}
+
+Result<void> take_place(const fs::path& successor, const fs::path& place, const fs::path& trash) {
+    std::error_code ignored;
+    if (!fs::is_directory(successor, ignored)) return {};
+    if (auto removed = remove_tree(trash); !removed) return removed;
+    if (::rename(place.c_str(), trash.c_str()) != 0 && errno != ENOENT)
+        return fail_errno(errno, "move the directory away");
+    if (::rename(successor.c_str(), place.c_str()) != 0)
+        return fail_errno(errno, "put the directory in place");
+    // It is in nobody's way, and the next start of the server tries again.
+    (void)remove_tree(trash);
+    return {};
 }
 
 Result<void> remove_tree(const fs::path& path) {

@@ -22,6 +22,8 @@ class TenantPaths {
     [[nodiscard]] std::filesystem::path vm(const VmName& name) const { return vms() / name.text(); }
     // A name in vms() that no VM can have; what carries it is reclaimed at the next start.
     [[nodiscard]] std::filesystem::path trash(std::string_view unique) const;
+    // Where a directory is made ready that will take the place of that VM's.
+    [[nodiscard]] std::filesystem::path successor(std::string_view vm_id) const;
     [[nodiscard]] std::filesystem::path checkpoints() const { return directory_ / "checkpoints"; }
     [[nodiscard]] std::filesystem::path logs() const { return directory_ / "logs"; }
     [[nodiscard]] std::filesystem::path console_log(const VmName& name) const;
@@ -44,6 +46,8 @@ class DataDirectory {
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
     [[nodiscard]] std::filesystem::path database() const { return path_ / "noid.db"; }
     [[nodiscard]] std::filesystem::path images() const { return path_ / "images"; }
+    [[nodiscard]] std::filesystem::path golden() const { return path_ / "golden"; }
+    [[nodiscard]] std::filesystem::path templates() const { return path_ / "templates"; }
     [[nodiscard]] std::filesystem::path users() const { return path_ / "users"; }
     [[nodiscard]] TenantPaths tenant(std::string_view user_id) const {
         return TenantPaths{users() / user_id};
@@ -56,6 +60,10 @@ class DataDirectory {
     Fd lock_;
 };
 
+// Lets `successor` become `place`; what is there goes by way of `trash`.
+// Without a successor it has happened already. Blocking.
+[[nodiscard]] Result<void> take_place(const std::filesystem::path& successor,
+                                      const std::filesystem::path& place, const std::filesystem::path& trash);
 // Removes a file or a whole tree; what is not there is removed already. Blocking.
 [[nodiscard]] Result<void> remove_tree(const std::filesystem::path& path);
 // The names in a directory, "." and ".." left out. Blocking.

@@ -57,7 +57,8 @@ class Engine {
     // Stops and removes everything the user has. The error says what is left and why.
     virtual Awaitable<Result<User>> delete_user(std::string name) = 0;
 
-    [[nodiscard]] virtual EngineNumbers numbers() const = 0;
+    // Measured now, from /proc and the file system.
+    virtual Awaitable<EngineNumbers> numbers() const = 0;
     [[nodiscard]] virtual const vmm::Description& vmm() const = 0;
 
     // Lets go of every VM without stopping it (they run on and are taken over by the next server).

@@ -9,7 +9,9 @@
 #include "channel/agent_channel.hpp"
 #include "config/server_config.hpp"
 #include "vm/network.hpp"
+#include "vm/template_store.hpp"
 #include "vmm/vmm.hpp"
+#include "volume/volume.hpp"
 
 namespace noid::vm {
 
@@ -27,6 +29,8 @@ struct Host {
     asio::thread_pool& databases;  // SQLite
     asio::thread_pool& files;      // copies, removals, /proc
     vmm::Vmm& vmm;
+    const volume::Volume& volume;  // of the data directory
+    const TemplateStore& templates;
     Network& network;
     ChannelFactory make_channel;
     StepHook at_step;

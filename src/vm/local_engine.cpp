@@ -6,6 +6,7 @@
 #include <boost/asio/strand.hpp>
 #include <mutex>
 
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "vm/race.hpp"
@@ -37,17 +38,21 @@ Error no_such_user(const std::string& name) {
 Awaitable<Result<std::unique_ptr<Engine>>> Engine::open(asio::io_context& loop,
                                                         const config::ServerConfig& config,
                                                         std::unique_ptr<vmm::Vmm> vmm) {
-    co_return co_await LocalEngine::open(
-        {loop, config, std::move(vmm),
-         std::make_unique<NoNetwork>("this server runs without a network service")});
+    // A variable: g++ 12 destroys an aggregate that is made inside a co_await expression twice.
+    EngineParts parts{loop, config, std::move(vmm),
+                      std::make_unique<NoNetwork>("this server runs without a network service")};
+    co_return co_await LocalEngine::open(std::move(parts));
 }
 
-LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory,
+LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique_ptr<volume::Volume> volume,
                          std::unique_ptr<store::UserDatabase> users)
     : config_{std::move(parts.config)},
       vmm_{std::move(parts.vmm)},
       network_{std::move(parts.network)},
       directory_{std::move(directory)},
+      volume_{std::move(volume)},
+      templates_{directory_.templates(), directory_.golden(), config_.storage.template_budget,
+                 vmm_->description()},
       user_database_{std::move(users)},
       strand_{asio::make_strand(parts.loop)},
       host_{parts.loop,
@@ -55,6 +60,8 @@ LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory,
             databases_,
             files_,
             *vmm_,
+            *volume_,
+            templates_,
             *network_,
             std::move(parts.make_channel),
             std::move(parts.at_step)} {}
@@ -63,10 +70,14 @@ Awaitable<Result<std::unique_ptr<Engine>>> LocalEngine::open(EngineParts parts) 
     // Once, before anything runs: these few files may be waited for.
     auto directory = DataDirectory::open(parts.config.paths.data_dir);
     if (!directory) co_return fail(std::move(directory.error()));
+    const auto place = open_directory(directory->users());
+    if (!place) co_return fail(place.error());
+    auto volume = volume::probe(*place);
+    if (!volume) co_return fail(std::move(volume.error()));
     auto users = store::UserDatabase::open(directory->database());
     if (!users) co_return fail(std::move(users.error()));
     std::unique_ptr<LocalEngine> engine{
-        new LocalEngine{std::move(parts), std::move(*directory), std::move(*users)}};
+        new LocalEngine{std::move(parts), std::move(*directory), std::move(*volume), std::move(*users)}};
     auto load = [&engine]() -> Awaitable<Result<void>> { co_return co_await engine->load(); };
     if (auto loaded = co_await engine->administrate(load); !loaded) co_return fail(std::move(loaded.error()));
     co_return engine;
@@ -86,6 +97,8 @@ auto LocalEngine::administrate(Work work) const -> std::invoke_result_t<Work&> {
 // --- start -------------------------------------------------------------------------------------------
 
 Awaitable<Result<void>> LocalEngine::load() {
+    auto clean = [this] { return templates_.clean(); };
+    if (auto cleaned = co_await on_pool(files_, std::move(clean)); !cleaned) co_return cleaned;
     auto read = [this] { return std::pair{user_database_->users(), user_database_->deletions()}; };
     auto [rows, deletions] = co_await on_pool(databases_, std::move(read));
     if (!rows) co_return fail(std::move(rows.error()));

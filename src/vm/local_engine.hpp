@@ -49,7 +49,8 @@ class LocalEngine final : public Engine {
         Result<std::shared_ptr<LocalTenant>> tenant;
     };
 
-    LocalEngine(EngineParts parts, DataDirectory directory, std::unique_ptr<store::UserDatabase> users);
+    LocalEngine(EngineParts parts, DataDirectory directory, std::unique_ptr<volume::Volume> volume,
+                std::unique_ptr<store::UserDatabase> users);
 
     // On the strand, under a turn.
     Awaitable<Result<void>> load();
@@ -69,6 +70,8 @@ class LocalEngine final : public Engine {
     const std::unique_ptr<vmm::Vmm> vmm_;
     const std::unique_ptr<Network> network_;
     const DataDirectory directory_;
+    const std::unique_ptr<volume::Volume> volume_;
+    const TemplateStore templates_;
     const std::unique_ptr<store::UserDatabase> user_database_;
     const asio::any_io_executor strand_;
     mutable OperationQueue administration_;

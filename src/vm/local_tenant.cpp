@@ -177,6 +177,7 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
     record.network = request.network;
     record.machine_id = random_hex(16);
     record.created_unix = unix_now();
+    record.vmm = vmm::name_of(host_.vmm.description().kind);
     if (!request.idempotency_key.empty()) {
         making.replay = store::Replay{request.idempotency_key, fingerprint_now, "", record.created_unix};
     }
@@ -191,6 +192,41 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
     if (auto made = co_await actor->make(std::move(making)); !made) co_return fail(std::move(made.error()));
     reservation->keep();
     co_return Created{actor->view(), false};
+}
+
+Awaitable<Result<VmView>> LocalTenant::create_from(Origin origin, VmName name, std::string id) {
+    auto self = shared_from_this();
+    const SnapshotConfig& config = origin.config;
+    if (const std::string obstacle = config.obstacle(host_.vmm.description()); !obstacle.empty())
+        co_return fail(Errc::unsupported, obstacle);
+    CreateRequest like{.name = name};
+    like.cpus = config.cpus;
+    like.memory = config.memory;
+    like.disk = config.disk;
+    if (auto allowed = check(like, host_.config.limits); !allowed) co_return fail(std::move(allowed.error()));
+
+    VmRecord record{.id = std::move(id), .name = std::move(name)};
+    record.cpus = config.cpus;
+    record.memory = config.memory;
+    record.disk = config.disk;
+    record.env = config.env;
+    record.image = config.image;
+    record.network = config.network;
+    if (config.has_memory && !config.has_network && config.network != NetworkMode::none) {
+        record.network = NetworkMode::none;
+        record.warnings.push_back("no network: the checkpoint was made of a VM without one");
+    }
+    record.machine_id = random_hex(16);
+    record.created_unix = unix_now();
+    record.vmm = vmm::name_of(host_.vmm.description().kind);
+    auto actor = VmActor::create(host_, context_, std::move(record), VmStatus{});
+    auto reservation = reserve(actor, {});
+    if (!reservation) co_return fail(std::move(reservation.error()));
+    VmActor::Making making;
+    making.from = std::move(origin);
+    if (auto made = co_await actor->make(std::move(making)); !made) co_return fail(std::move(made.error()));
+    reservation->keep();
+    co_return actor->view();
 }
 
 Awaitable<Result<bool>> LocalTenant::destroy(const VmName& name) {

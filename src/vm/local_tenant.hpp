@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vm/host.hpp"
+#include "vm/local_checkpoints.hpp"
 #include "vm/stray_processes.hpp"
 #include "vm/tenant.hpp"
 #include "vm/tenant_context.hpp"
@@ -18,7 +19,7 @@ namespace noid::vm {
 class LocalTenant final : public Tenant, public std::enable_shared_from_this<LocalTenant> {
   public:
     LocalTenant(Host& host, std::shared_ptr<TenantContext> context)
-        : host_{host}, context_{std::move(context)} {}
+        : host_{host}, context_{std::move(context)}, checkpoints_{*this, host_, context_} {}
 
     // Finishes or takes back what was interrupted, removes what nobody owns, takes over what runs.
     // Once, before anything else. `running`: which processes work in which directory now.
@@ -29,7 +30,11 @@ class LocalTenant final : public Tenant, public std::enable_shared_from_this<Loc
     // Lets go of every VM; they run on.
     Awaitable<void> let_go();
 
+    // A VM that wakes from a snapshot, under an id that the caller has noted. All or nothing.
+    Awaitable<Result<VmView>> create_from(Origin origin, VmName name, std::string id);
+
     [[nodiscard]] std::vector<std::shared_ptr<VmActor>> actors() const;
+    [[nodiscard]] std::shared_ptr<VmActor> actor_of(const VmName& name) const;
     [[nodiscard]] const TenantPaths& paths() const noexcept { return context_->paths; }
 
     // --- Tenant ---
@@ -40,6 +45,7 @@ class LocalTenant final : public Tenant, public std::enable_shared_from_this<Loc
     [[nodiscard]] std::uint64_t revision() const override;
     [[nodiscard]] Result<std::shared_ptr<Vm>> find(const VmName& name) const override;
     Awaitable<Result<bool>> destroy(const VmName& name) override;
+    [[nodiscard]] Checkpoints& checkpoints() override { return checkpoints_; }
 
   private:
     class Reservation;
@@ -47,7 +53,6 @@ class LocalTenant final : public Tenant, public std::enable_shared_from_this<Loc
     Awaitable<Result<std::optional<Created>>> replay(const CreateRequest& request,
                                                      const std::string& fingerprint);
     Result<Reservation> reserve(std::shared_ptr<VmActor> actor, const std::string& idempotency_key);
-    [[nodiscard]] std::shared_ptr<VmActor> actor_of(const VmName& name) const;
     void forget(const std::shared_ptr<VmActor>& actor);
 
     Host& host_;
@@ -56,6 +61,7 @@ class LocalTenant final : public Tenant, public std::enable_shared_from_this<Loc
     std::vector<std::shared_ptr<VmActor>> vms_;  // in the order of their creation
     std::set<std::string> keys_in_work_;         // idempotency keys of creates that are going on
     bool closed_ = false;                        // accepts no new VM
+    LocalCheckpoints checkpoints_;
 };
 
 }  // namespace noid::vm

@@ -9,6 +9,7 @@
 
 #include "base/log.hpp"
 #include "vm/local_tenant.hpp"
+#include "vm/suspension_files.hpp"
 #include "vm/task_group.hpp"
 
 namespace noid::vm {
@@ -81,13 +82,22 @@ class Recovery {
         if (intent.operation == "create" || intent.operation == "destroy") {
             co_return co_await remove_vm(intent, *name, data);
         }
+        if (intent.operation == "fork") co_return co_await take_back_fork(intent, *name, data);
         const auto row = rows_.find(intent.vm_name);
         if (row == rows_.end() || row->second.row.id != data.vm_id) co_return co_await finish(intent);
         if (intent.operation == "start")
             co_return co_await end_processes(intent, *name, data, row->second, "");
         if (intent.operation == "stop")
             co_return co_await end_processes(intent, *name, data, row->second, "stopped");
-        // pause, resume: the recorded state holds; the vCPUs follow when the VMM is taken over.
+        if (intent.operation == "suspend" && data.step == suspension_saved)
+            co_return co_await finish_suspending(intent, *name, data, row->second);
+        if (intent.operation == "restore" && data.step == restore_switching)
+            co_return co_await finish_restoring(intent, *name, data, row->second);
+        if (intent.operation == "checkpoint" || intent.operation == "suspend")
+            co_return co_await drop_save(intent, *name, row->second);
+        if (intent.operation == "wake" && row->second.row.runtime.state == name_of(State::suspended))
+            co_return co_await end_processes(intent, *name, data, row->second, "");
+        // pause, resume, wake: the recorded state holds; the vCPUs follow when the VMM is taken over.
         row->second.settle = true;
         co_return co_await finish(intent);
     }
@@ -109,8 +119,14 @@ class Recovery {
         if (data.process) processes.push_back(*data.process);
         if (auto ended = co_await end_all(processes); !ended) co_return ended;
         if (auto released = co_await host_.network.release(data.vm_id); !released) co_return released;
-        auto remove = [this, &name]() -> Result<void> {
+        const bool destroyed = intent.operation == "destroy";
+        auto remove = [this, &name, destroyed]() -> Result<void> {
             if (auto removed = remove_tree(tenant_->paths.vm(name)); !removed) return removed;
+            // A destroy takes the checkpoints along; a VM that never came to be had none of its own.
+            if (destroyed) {
+                auto removed = remove_tree(tenant_->paths.checkpoints() / name.text());
+                if (!removed) return removed;
+            }
             return RotatedFile{tenant_->paths.console_log(name)}.remove();
         };
         if (auto removed = co_await on_pool(host_.files, std::move(remove)); !removed) co_return removed;
@@ -136,6 +152,100 @@ class Recovery {
         co_return co_await in_database([&](store::TenantDatabase& database) {
             return database.commit_runtime(intent.id, vm.row.id, runtime);
         });
+    }
+
+    // What was being saved is not complete: the VM goes on as recorded, and the next save writes everything.
+    Awaitable<Result<void>> drop_save(const store::Intent& intent, const VmName& name, Known& vm) {
+        auto clean = [directory = tenant_->paths.vm(name)] { remove_unfinished_save(directory); };
+        co_await on_pool(host_.files, std::move(clean));
+        vm.settle = true;
+        auto status = VmStatus::from_row(vm.row.runtime);
+        if (!status) co_return fail(std::move(status.error()));
+        if (status->process) status->lineage.basis = Lineage::Basis::none;
+        vm.row.runtime = status->to_row();
+        co_return co_await conclude(intent, vm);
+    }
+
+    // Everything was saved: what ran is ended, and the VM is suspended.
+    Awaitable<Result<void>> finish_suspending(const store::Intent& intent, const VmName& name,
+                                              const IntentData& data, Known& vm) {
+        auto processes = running_->in(tenant_->paths.vm(name));
+        if (data.process) processes.push_back(*data.process);
+        if (auto ended = co_await end_all(processes); !ended) co_return ended;
+        auto settle = [directory = tenant_->paths.vm(name)] { return finish_suspension(directory); };
+        if (auto settled = co_await on_pool(host_.files, std::move(settle)); !settled) co_return settled;
+        co_return co_await now_suspended(intent, vm, {});
+    }
+
+    // The way back is open no more: the checkpoint takes the VM's place, and wakes when it is used.
+    Awaitable<Result<void>> finish_restoring(const store::Intent& intent, const VmName& name,
+                                             const IntentData& data, Known& vm) {
+        auto status = VmStatus::from_row(vm.row.runtime);
+        if (!status) co_return fail(std::move(status.error()));
+        if (status->state == State::running && status->process && status->process != data.process) {
+            vm.settle = true;  // it runs already
+            co_return co_await finish(intent);
+        }
+        const fs::path place = tenant_->paths.vm(name);
+        auto processes = running_->in(place);
+        if (data.process) processes.push_back(*data.process);
+        if (auto ended = co_await end_all(processes); !ended) co_return ended;
+        auto work = [successor = tenant_->paths.successor(data.vm_id), place,
+                     trash = tenant_->paths.trash(data.vm_id)] {
+            return take_place(successor, place, trash);
+        };
+        if (auto taken = co_await on_pool(host_.files, std::move(work)); !taken) co_return taken;
+        co_return co_await now_suspended(intent, vm, data.checkpoint);
+    }
+
+    // `checkpoint`: the one that it was put back to, or empty.
+    Awaitable<Result<void>> now_suspended(const store::Intent& intent, Known& vm,
+                                          const std::string& checkpoint) {
+        if (auto released = co_await host_.network.release(vm.row.id); !released) co_return released;
+        auto status = VmStatus::from_row(vm.row.runtime);
+        if (!status) co_return fail(std::move(status.error()));
+        const auto name = VmName::parse(vm.row.name);
+        if (!name) co_return fail(name.error());
+        std::error_code ignored;
+        // A disk alone has no memory to wake with.
+        const bool has_memory = fs::exists(tenant_->paths.vm(*name) / config_file, ignored);
+        status->state = has_memory ? State::suspended : State::stopped;
+        status->reason.clear();
+        status->process.reset();
+        status->slot.reset();
+        status->started_unix.reset();
+        status->lineage.basis = has_memory ? Lineage::Basis::woken : Lineage::Basis::none;
+        if (!checkpoint.empty()) status->lineage.origin = status->lineage.parent = checkpoint;
+        vm.row.runtime = status->to_row();
+        co_return co_await conclude(intent, vm);
+    }
+
+    Awaitable<Result<void>> conclude(const store::Intent& intent, const Known& vm) {
+        auto query = [&](store::TenantDatabase& database) {
+            return database.commit_runtime(intent.id, vm.row.id, vm.row.runtime);
+        };
+        co_return co_await in_database(std::move(query));
+    }
+
+    // None of the clones stays; their own intents deal with those that had no row yet.
+    Awaitable<Result<void>> take_back_fork(const store::Intent& intent, const VmName& name,
+                                           const IntentData& data) {
+        std::vector<VmName> made;
+        for (const auto& [row_name, vm] : rows_) {
+            if (std::ranges::find(data.clones, vm.row.id) == data.clones.end()) continue;
+            if (auto parsed = VmName::parse(row_name)) made.push_back(std::move(*parsed));
+        }
+        // The fork's own intent stays until all of them are gone.
+        const store::Intent part{0, "create", {}, {}};
+        for (const VmName& clone : made) {
+            const IntentData its{rows_.at(clone.text()).row.id};
+            if (auto removed = co_await remove_vm(part, clone, its); !removed) co_return removed;
+        }
+        auto remove = [place = tenant_->paths.checkpoints() / name.text() / data.checkpoint] {
+            return remove_tree(place);
+        };
+        if (auto removed = co_await on_pool(host_.files, std::move(remove)); !removed) co_return removed;
+        co_return co_await finish(intent);
     }
 
     Awaitable<Result<void>> end_all(std::vector<ProcessIdentity> processes) {
@@ -208,6 +318,8 @@ Awaitable<Result<void>> LocalTenant::recover(std::shared_ptr<const WorkingDirect
     Recovery recovery{host_, context_, running};
     auto known = co_await recovery.run();
     if (!known) co_return fail(std::move(known.error()));
+    auto load = [context = context_] { return context->checkpoints.load(); };
+    if (auto loaded = co_await on_pool(host_.files, std::move(load)); !loaded) co_return loaded;
 
     auto executor = co_await asio::this_coro::executor;
     TaskGroup takeovers{executor, "takeover of VMs"};

@@ -13,16 +13,19 @@ std::optional<State> next(State state, Event event) noexcept {
         case State::starting:
             if (event == Event::agent_answered) return State::running;
             if (event == Event::start_failed) return State::stopped;
+            if (event == Event::wake_failed) return State::suspended;
             if (event == Event::vmm_crashed || event == Event::guest_powered_off) return State::dead;
             return std::nullopt;
         case State::running:
             if (event == Event::paused) return State::paused;
+            if (event == Event::suspended) return State::suspended;
             if (event == Event::stop_begun) return State::stopping;
             if (event == Event::vmm_crashed) return State::dead;
             if (event == Event::guest_powered_off) return State::stopped;
             return std::nullopt;
         case State::paused:
             if (event == Event::resumed) return State::running;
+            if (event == Event::suspended) return State::suspended;
             if (event == Event::stop_begun) return State::stopping;
             if (event == Event::vmm_crashed || event == Event::guest_powered_off) return State::dead;
             return std::nullopt;
@@ -31,6 +34,8 @@ std::optional<State> next(State state, Event event) noexcept {
             if (event == Event::vmm_crashed || event == Event::guest_powered_off) return State::stopped;
             return std::nullopt;
         case State::suspended:
+            if (event == Event::stop_begun) return State::stopping;
+            [[fallthrough]];
         case State::stopped:
         case State::dead:
             if (event == Event::start_begun) return State::starting;

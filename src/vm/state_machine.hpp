@@ -14,8 +14,10 @@ enum class Event : std::uint8_t {
     start_begun,     // a VMM is being started for a VM that has none
     start_failed,    // and was ended again by us
     agent_answered,  // the guest is up
+    wake_failed,     // a suspended VM did not wake, and its guest has not run
     paused,
     resumed,
+    suspended,
     stop_begun,
     vmm_crashed,        // the VMM ended without being asked
     guest_powered_off,  // the VMM ended because the guest told it to, or because we did

@@ -13,7 +13,8 @@ constexpr std::array states = {State::creating,  State::starting, State::running
                                State::suspended, State::dead,     State::destroying};
 constexpr std::array events = {Event::start_begun, Event::start_failed,      Event::agent_answered,
                                Event::paused,      Event::resumed,           Event::stop_begun,
-                               Event::vmm_crashed, Event::guest_powered_off, Event::destroy_begun};
+                               Event::vmm_crashed, Event::guest_powered_off, Event::destroy_begun,
+                               Event::suspended,   Event::wake_failed};
 
 // The whole table, written out a second time: a change of the life cycle has to be made here too.
 TEST(StateMachine, IsExactlyThisTable) {
@@ -29,6 +30,8 @@ TEST(StateMachine, IsExactlyThisTable) {
         {{S::paused, E::guest_powered_off}, S::dead},      {{S::stopping, E::vmm_crashed}, S::stopped},
         {{S::stopping, E::guest_powered_off}, S::stopped}, {{S::stopped, E::start_begun}, S::starting},
         {{S::suspended, E::start_begun}, S::starting},     {{S::dead, E::start_begun}, S::starting},
+        {{S::starting, E::wake_failed}, S::suspended},     {{S::running, E::suspended}, S::suspended},
+        {{S::paused, E::suspended}, S::suspended},         {{S::suspended, E::stop_begun}, S::stopping},
     };
     for (const State state : states) table[{state, E::destroy_begun}] = S::destroying;
     for (const State state : states) {

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/async.hpp"
 #include "base/error.hpp"
+#include "vm/checkpoints.hpp"
 #include "vm/types.hpp"
 #include "vm/vm.hpp"
 
@@ -33,12 +35,17 @@ class Tenant {
 
     // Ordered by creation. No I/O.
     [[nodiscard]] virtual std::vector<VmView> list() const = 0;
+    // Grows with every change that list() would show; the same number, the same list.
+    [[nodiscard]] virtual std::uint64_t revision() const = 0;
     // not_found ("VM 'x' not found").
     [[nodiscard]] virtual Result<std::shared_ptr<Vm>> find(const VmName& name) const = 0;
 
-    // Stops and removes it with its files. Gives false when there was none. Always succeeds in the
-    // end: what cannot be removed now is journalled and removed later.
+    // Stops and removes it with its files and checkpoints. Gives false when there was none. Always succeeds
+    // in the end: what cannot be removed now is journalled and removed later.
     virtual Awaitable<Result<bool>> destroy(const VmName& name) = 0;
+
+    // Lives as long as the tenant.
+    [[nodiscard]] virtual Checkpoints& checkpoints() = 0;
 };
 
 }  // namespace noid::vm

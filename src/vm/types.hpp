@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.hpp"
@@ -29,16 +30,21 @@ class VmName {
 // The closed life cycle of a VM; docs/ARCHITECTURE.md draws it. Transitions: state_machine.hpp.
 enum class State : std::uint8_t {
     creating,   // files being made, or booting for the first time; not yet answered
+    starting,   // booting again, or waking; not yet answered
     running,    // the agent answers
     paused,     // vCPUs stand still, memory kept
     suspended,  // on disk, no process; wakes by itself
+    stopping,   // asked to shut down, not yet gone
     stopped,    // shut down; disk kept
     dead,       // the VMM ended without being asked; disk kept, start() boots again
     destroying,
 };
 [[nodiscard]] std::string_view name_of(State state) noexcept;  // as the API spells it
+[[nodiscard]] std::optional<State> parse_state(std::string_view text) noexcept;
 
 enum class NetworkMode : std::uint8_t { none, egress, open };
+[[nodiscard]] std::string_view name_of(NetworkMode mode) noexcept;
+[[nodiscard]] std::optional<NetworkMode> parse_network_mode(std::string_view text) noexcept;
 
 struct CreateRequest {
     VmName name;
@@ -66,7 +72,8 @@ struct VmView {
     std::optional<std::int64_t> started_unix;  // of the present boot
     std::string address;                       // outer address, empty without a network
     std::string vmm;                           // "qemu", "firecracker"
-    std::string start_kind;                    // "boot", "template", "golden", "checkpoint"
+    std::string start_kind;                    // "boot", "template", "golden", "checkpoint", "suspension"
+    std::string origin;                        // id of the checkpoint it was made from or put back to
     std::string reason;                        // why dead, or what was degraded; empty if nothing
     std::vector<std::string> warnings;         // of the create ("no network: ...")
     std::optional<std::uint64_t> disk_used;    // bytes really used on the host; filled by details()

@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "channel/session.hpp"
 #include "proto/messages.hpp"
+#include "vm/checkpoint.hpp"
 #include "vm/console.hpp"
 #include "vm/types.hpp"
 
@@ -38,10 +39,21 @@ class Vm {
     virtual Awaitable<Result<void>> start() = 0;
     virtual Awaitable<Result<void>> stop(StopMode mode) = 0;
     virtual Awaitable<Result<void>> pause() = 0;
+    // Goes on from a pause, or wakes from a suspension.
     virtual Awaitable<Result<void>> resume() = 0;
+    // To disk: no process and no memory until resume(), or until the VM is used (ready(), open(),
+    // attach(), write_console()).
+    virtual Awaitable<Result<void>> suspend() = 0;
 
-    // Waits until the VM is running and its agent answered, waking it if it sleeps. `conflict` when
-    // it is stopped or dead.
+    // Saves the VM as it is now; it runs on, sessions lose nothing. conflict when the name is taken.
+    virtual Awaitable<Result<CheckpointView>> checkpoint(CheckpointRequest request) = 0;
+
+    [[nodiscard]] virtual VmPolicy policy() const = 0;
+    // invalid when a period is too short.
+    virtual Awaitable<Result<void>> set_policy(VmPolicy policy) = 0;
+
+    // Waits until the VM is running and its agent answered, waking it if it is suspended. `conflict`
+    // when it is paused, stopped or dead.
     virtual Awaitable<Result<void>> ready(std::chrono::milliseconds limit) = 0;
 
     // Sessions. open() and attach() include ready(). limit_exceeded beyond the configured number.

@@ -19,11 +19,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto shutdown_request_limit = 5s;  // for the agent to take the request
-constexpr auto shutdown_grace = 20s;         // for the guest to power off
-constexpr auto term_grace = 2s;              // for the VMM to end by itself
 constexpr auto guest_stats_limit = 1s;
-constexpr auto clock_step_limit = 5s;
+constexpr auto settle_limit = 10s;  // for the agent after a wake that another server process began
 constexpr auto last_console_output = 1s;
 
 std::int64_t unix_now() {
@@ -66,7 +63,8 @@ VmActor::VmActor(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord rec
       status_{std::move(status)},
       changed_{strand_},
       console_{ConsoleLog::create(strand_, host.files, tenant_->paths.console_log(record_.name))},
-      watchers_{strand_, "VM " + record_.name.text()} {
+      watchers_{strand_, "VM " + record_.name.text()},
+      policy_tasks_{strand_, "policy of VM " + record_.name.text()} {
     publish();
 }
 
@@ -85,8 +83,10 @@ VmView VmActor::render(const Host& host, const VmRecord& record, const VmStatus&
     view.created_unix = record.created_unix;
     view.vmm = vmm::name_of(host.vmm.description().kind);
     view.start_kind = status.start_kind;
+    view.origin = status.lineage.origin;
     view.reason = status.reason;
     view.warnings = record.warnings;
+    if (!status.notice.empty()) view.warnings.push_back(status.notice);
     if (!has_process(status.state)) return view;
     view.started_unix = status.started_unix;
     if (status.slot) view.address = status.slot->address;
@@ -107,8 +107,29 @@ void VmActor::publish() {
         const std::lock_guard lock{view_mutex_};
         view_ = std::move(view);
         process_ = status_.process;
+        policy_ = status_.policy;
     }
     tenant_->revision.fetch_add(1, std::memory_order_relaxed);
+}
+
+VmPolicy VmActor::policy() const {
+    const std::lock_guard lock{view_mutex_};
+    return policy_;
+}
+
+// Writes an intent into the journal; nothing is done before.
+Awaitable<Result<std::int64_t>> VmActor::journal(std::string operation, IntentData data) {
+    co_return co_await in_database([this, &operation, &data](store::TenantDatabase& database) {
+        return database.begin({0, operation, record_.name.text(), data.to_json()});
+    });
+}
+
+// The operation is over: its intent ends, and the row says what the VM is now.
+Awaitable<Result<void>> VmActor::conclude(std::int64_t intent) {
+    auto query = [this, intent, row = status_.to_row()](store::TenantDatabase& database) {
+        return database.commit_runtime(intent, record_.id, row);
+    };
+    co_return co_await in_database(std::move(query));
 }
 
 VmView VmActor::view() const {
@@ -170,304 +191,16 @@ Awaitable<Result<proto::GuestStats>> VmActor::guest_stats() {
     co_return co_await channel->stats();
 }
 
+// A machine made for one VMM is not carried on by another.
+Result<void> VmActor::fits_vmm() const {
+    const auto present = vmm::name_of(host_.vmm.description().kind);
+    if (record_.vmm == present) return {};
+    return fail(Errc::unavailable, fmt::format("VM '{}' was made with {}, this server runs {}",
+                                               record_.name.text(), record_.vmm, present));
+}
+
 std::unexpected<Error> VmActor::refuse(std::string_view wanted) const {
     return fail(Errc::conflict, refusal(record_.name.text(), status_.state, wanted));
-}
-
-// --- operations on a VM that exists ----------------------------------------------------------------
-
-Awaitable<Result<void>> VmActor::start() {
-    auto self = shared_from_this();
-    auto operation = [self]() -> Awaitable<Result<void>> {
-        const auto starting = next(self->status_.state, Event::start_begun);
-        if (!starting) co_return self->refuse("started");
-        auto intent = co_await self->in_database([self](store::TenantDatabase& database) {
-            return database.begin(
-                {0, "start", self->record_.name.text(), IntentData{self->record_.id, {}}.to_json()});
-        });
-        if (!intent) co_return fail(std::move(intent.error()));
-        self->enter(*starting, "");
-        Result<void> started = fail(Errc::cancelled, "cancelled");
-        std::exception_ptr thrown;
-        try {
-            started = co_await unless<void>(self->boot_again(*intent), self->abandoned());
-        } catch (...) {
-            thrown = std::current_exception();
-        }
-        co_await ignore_cancellation();
-        if (started) co_return started;
-        if (thrown && !detail::is_cancellation(thrown)) log::exception("start of a VM", thrown);
-
-        const Error reason = started.error();
-        (void)co_await self->end_process_of_vm(0ms);
-        co_await self->detach_guest();
-        co_await self->end_strays();
-        co_await self->release_slot();
-        self->enter(next(self->status_.state, Event::start_failed).value_or(State::stopped),
-                    "the start failed: " + reason.what);
-        auto undone = co_await self->in_database([self, id = *intent](store::TenantDatabase& database) {
-            return database.commit_runtime(id, self->record_.id, self->status_.to_row());
-        });
-        if (!undone) log::warn("start not taken back in the database", {{"reason", undone.error().what}});
-        co_return started;
-    };
-    auto started = co_await run_operation(operation);
-    if (!started)
-        co_return fail(std::move(started.error()).at(fmt::format("start VM '{}'", record_.name.text())));
-    co_return started;
-}
-
-Awaitable<Result<void>> VmActor::boot_again(std::int64_t intent) {
-    auto slot = co_await acquire_slot();
-    if (!slot) co_return fail(std::move(slot.error()));
-    status_.slot = std::move(*slot);
-    status_.start_kind = "boot";
-    if (auto up = co_await launch(intent, Boot::again); !up) co_return up;
-    VmStatus running = status_;
-    running.state = State::running;
-    running.reason.clear();
-    auto committed =
-        co_await in_database([this, intent, row = running.to_row()](store::TenantDatabase& database) {
-            return database.commit_runtime(intent, record_.id, row);
-        });
-    if (!committed) co_return committed;
-    enter(State::running, "");
-    co_return Result<void>{};
-}
-
-Awaitable<Result<void>> VmActor::stop(StopMode mode) {
-    auto self = shared_from_this();
-    auto operation = [self, mode]() -> Awaitable<Result<void>> {
-        const auto stopping = next(self->status_.state, Event::stop_begun);
-        if (!stopping) co_return self->refuse("stopped");
-        // From here on it is carried through, whoever still waits for it.
-        co_await ignore_cancellation();
-        auto intent = co_await self->in_database([self](store::TenantDatabase& database) {
-            return database.begin(
-                {0, "stop", self->record_.name.text(), IntentData{self->record_.id, {}}.to_json()});
-        });
-        if (!intent) co_return fail(std::move(intent.error()));
-        const bool paused = self->status_.state == State::paused;
-        self->enter(*stopping, "");
-        if (mode == StopMode::graceful && self->guest_) {
-            if (paused) {
-                (void)co_await self->guest_->machine->resume();
-                self->guest_->channel->resume_traffic();
-            }
-            co_await self->shut_guest_down(self->guest_);
-        }
-        if (auto ended = co_await self->end_process_of_vm(term_grace); !ended) co_return ended;
-        co_await self->detach_guest();
-        co_await self->release_slot();
-        self->status_.started_unix.reset();
-        self->enter(next(self->status_.state, Event::guest_powered_off).value_or(State::stopped), "");
-        co_return co_await self->in_database([self, id = *intent](store::TenantDatabase& database) {
-            return database.commit_runtime(id, self->record_.id, self->status_.to_row());
-        });
-    };
-    auto stopped = co_await run_operation(operation);
-    if (!stopped)
-        co_return fail(std::move(stopped.error()).at(fmt::format("stop VM '{}'", record_.name.text())));
-    co_return stopped;
-}
-
-// Asks the guest to power off and waits until its VMM has ended; gives up at the deadline, or when the
-// VM is to be destroyed.
-Awaitable<void> VmActor::shut_guest_down(std::shared_ptr<Guest> guest) {
-    auto asked = co_await within(shutdown_request_limit, guest->channel->shut_down());
-    if (!asked) {
-        log::info("guest does not shut down in order",
-                  {{"vm", record_.name.text()}, {"reason", asked.error().what}});
-        co_return;
-    }
-    auto ended = [](std::shared_ptr<vmm::Machine> machine) -> Awaitable<Result<void>> {
-        co_await machine->exited();
-        co_return Result<void>{};
-    };
-    auto gone = co_await unless<void>(within(shutdown_grace, ended(guest->machine)), abandoned());
-    if (!gone)
-        log::info("guest did not power off", {{"vm", record_.name.text()}, {"reason", gone.error().what}});
-}
-
-Awaitable<Result<void>> VmActor::pause() {
-    auto self = shared_from_this();
-    auto operation = [self]() -> Awaitable<Result<void>> {
-        const auto paused = next(self->status_.state, Event::paused);
-        if (!paused || !self->guest_) co_return self->refuse("paused");
-        if (!self->host_.vmm.description().can_pause_bare) {
-            co_return fail(Errc::unsupported, "this VMM cannot pause without a snapshot");
-        }
-        co_await ignore_cancellation();
-        auto guest = self->guest_;
-        auto intent = co_await self->in_database([self](store::TenantDatabase& database) {
-            return database.begin(
-                {0, "pause", self->record_.name.text(), IntentData{self->record_.id, {}}.to_json()});
-        });
-        if (!intent) co_return fail(std::move(intent.error()));
-        // Between two frames, so that the stream is whole when it goes on. An agent that is away has
-        // no frame on its way.
-        (void)co_await guest->channel->hold_traffic();
-        auto done = co_await guest->machine->pause();
-        if (done) {
-            self->enter(*paused, "");
-        } else {
-            guest->channel->resume_traffic();
-        }
-        auto noted = co_await self->in_database([self, id = *intent](store::TenantDatabase& database) {
-            return database.commit_runtime(id, self->record_.id, self->status_.to_row());
-        });
-        co_return done ? noted : done;
-    };
-    auto paused = co_await run_operation(operation);
-    if (!paused)
-        co_return fail(std::move(paused.error()).at(fmt::format("pause VM '{}'", record_.name.text())));
-    co_return paused;
-}
-
-Awaitable<Result<void>> VmActor::resume() {
-    auto self = shared_from_this();
-    auto operation = [self]() -> Awaitable<Result<void>> {
-        const auto running = next(self->status_.state, Event::resumed);
-        if (!running || !self->guest_) co_return self->refuse("resumed");
-        co_await ignore_cancellation();
-        auto guest = self->guest_;
-        auto intent = co_await self->in_database([self](store::TenantDatabase& database) {
-            return database.begin(
-                {0, "resume", self->record_.name.text(), IntentData{self->record_.id, {}}.to_json()});
-        });
-        if (!intent) co_return fail(std::move(intent.error()));
-        auto done = co_await guest->machine->resume();
-        if (done) {
-            guest->channel->resume_traffic();
-            // The guest's clock stood still with it.
-            auto stepped =
-                co_await guest->channel->renew_identity(self->identity_for(Boot::again), clock_step_limit);
-            if (!stepped) {
-                log::warn("clock not stepped after resume",
-                          {{"vm", self->record_.name.text()}, {"reason", stepped.error().what}});
-            }
-            self->enter(*running, "");
-        }
-        auto noted = co_await self->in_database([self, id = *intent](store::TenantDatabase& database) {
-            return database.commit_runtime(id, self->record_.id, self->status_.to_row());
-        });
-        co_return done ? noted : done;
-    };
-    auto resumed = co_await run_operation(operation);
-    if (!resumed)
-        co_return fail(std::move(resumed.error()).at(fmt::format("resume VM '{}'", record_.name.text())));
-    co_return resumed;
-}
-
-// --- sessions and console ----------------------------------------------------------------------------
-
-// The guest, once the VM runs and its agent answers on the present connection.
-Awaitable<Result<std::shared_ptr<VmActor::Guest>>> VmActor::running_guest() {
-    while (true) {
-        if (abandoned_) co_return fail(*abandoned_);
-        switch (status_.state) {
-            case State::creating:
-            case State::starting:
-                co_await changed_.wait();
-                continue;
-            case State::running:
-                break;
-            case State::paused:
-                co_return fail(Errc::conflict,
-                               fmt::format("VM '{}' is paused; resume it first", record_.name.text()));
-            case State::stopped:
-            case State::dead:
-                co_return fail(Errc::conflict, fmt::format("VM '{}' is {}; start it first",
-                                                           record_.name.text(), name_of(status_.state)));
-            case State::suspended:
-            case State::stopping:
-            case State::destroying:
-                co_return fail(Errc::conflict,
-                               fmt::format("VM '{}' is {}", record_.name.text(), name_of(status_.state)));
-        }
-        auto guest = guest_;
-        if (!guest)
-            co_return fail(Errc::unavailable,
-                           fmt::format("the VMM of VM '{}' has ended", record_.name.text()));
-        auto agent = co_await guest->channel->ready(host_.config.guest.boot_timeout);
-        if (!agent) co_return fail(std::move(agent.error()));
-        if (guest != guest_ || status_.state != State::running) continue;
-        if (!agent_) {  // the first answer since the server was restarted
-            agent_ = std::move(*agent);
-            publish();
-        }
-        co_return guest;
-    }
-}
-
-Awaitable<Result<void>> VmActor::ready(std::chrono::milliseconds limit) {
-    auto self = shared_from_this();
-    auto wait = [self, limit]() -> Awaitable<Result<void>> {
-        auto guest = co_await within(limit, self->running_guest());
-        if (!guest && guest.error().code == Errc::timed_out) {
-            co_return fail(Errc::timed_out,
-                           fmt::format("VM '{}' did not answer in time", self->record_.name.text()));
-        }
-        if (!guest) co_return fail(std::move(guest.error()));
-        co_return Result<void>{};
-    };
-    co_return co_await on_strand(strand_, wait);
-}
-
-Awaitable<Result<std::shared_ptr<channel::Session>>> VmActor::open(proto::SessionSpec spec) {
-    auto self = shared_from_this();
-    auto begin = [self, &spec]() -> Awaitable<Result<std::shared_ptr<channel::Session>>> {
-        auto guest = co_await within(self->host_.config.guest.boot_timeout, self->running_guest());
-        if (!guest) co_return fail(std::move(guest.error()));
-        const std::size_t most = self->host_.config.limits.max_sessions_per_vm;
-        if ((*guest)->channel->attached_sessions() + self->opening_ >= most) {
-            co_return fail(Errc::limit_exceeded,
-                           fmt::format("VM '{}' has {} sessions already, which is the limit",
-                                       self->record_.name.text(), most));
-        }
-        const Counted counted{self->opening_};
-        co_return co_await (*guest)->channel->open(std::move(spec));
-    };
-    co_return co_await on_strand(strand_, begin);
-}
-
-Awaitable<Result<std::shared_ptr<channel::Session>>> VmActor::attach(proto::SessionId id,
-                                                                     proto::OutputOffsets have) {
-    auto self = shared_from_this();
-    auto begin = [self, id, have]() -> Awaitable<Result<std::shared_ptr<channel::Session>>> {
-        auto guest = co_await within(self->host_.config.guest.boot_timeout, self->running_guest());
-        if (!guest) co_return fail(std::move(guest.error()));
-        co_return co_await (*guest)->channel->attach(id, have);
-    };
-    co_return co_await on_strand(strand_, begin);
-}
-
-Awaitable<Result<std::vector<proto::SessionInfo>>> VmActor::sessions() {
-    auto self = shared_from_this();
-    auto ask = [self]() -> Awaitable<Result<std::vector<proto::SessionInfo>>> {
-        auto guest = co_await within(self->host_.config.guest.boot_timeout, self->running_guest());
-        if (!guest) co_return fail(std::move(guest.error()));
-        co_return co_await (*guest)->channel->sessions();
-    };
-    co_return co_await on_strand(strand_, ask);
-}
-
-Awaitable<Result<std::shared_ptr<ConsoleReader>>> VmActor::console(std::uint64_t tail_bytes, bool follow) {
-    auto self = shared_from_this();
-    auto open_reader = [self, tail_bytes, follow]() -> Awaitable<Result<std::shared_ptr<ConsoleReader>>> {
-        co_return self->console_->reader(tail_bytes, follow);
-    };
-    co_return co_await on_strand(strand_, open_reader);
-}
-
-Awaitable<Result<void>> VmActor::write_console(std::string bytes) {
-    auto self = shared_from_this();
-    auto write = [self, &bytes]() -> Awaitable<Result<void>> {
-        if (!self->guest_) co_return self->refuse("written to");
-        auto guest = self->guest_;
-        co_return co_await guest->machine->write_console(bytes);
-    };
-    co_return co_await on_strand(strand_, write);
 }
 
 // --- the VMM and the agent ---------------------------------------------------------------------------
@@ -541,7 +274,13 @@ Awaitable<void> VmActor::take_over(bool settle_pause) {
     auto self = shared_from_this();
     auto work = [self, settle_pause]() -> Awaitable<Result<void>> {
         auto turn = co_await self->operations_.turn();
+        self->follow_policy();
         if (!self->status_.process) co_return Result<void>{};
+        if (auto fits = self->fits_vmm(); !fits) {
+            // Left alone: with the other VMM the next server takes it over.
+            self->enter(self->status_.state, fits.error().what);
+            co_return fits;
+        }
         const ProcessIdentity process = *self->status_.process;
         auto machine = co_await self->host_.vmm.adopt(self->machine_spec(), process);
         if (!machine) {
@@ -556,9 +295,10 @@ Awaitable<void> VmActor::take_over(bool settle_pause) {
             self->status_.started_unix.reset();
             co_await self->release_slot();
             self->enter(State::dead, reason);
-            co_return co_await self->in_database([self](store::TenantDatabase& database) {
+            auto query = [self](store::TenantDatabase& database) {
                 return database.update_runtime(self->record_.id, self->status_.to_row());
-            });
+            };
+            co_return co_await self->in_database(std::move(query));
         }
         const auto started_unix = self->status_.started_unix;
         self->attach_guest(std::move(*machine));
@@ -571,6 +311,16 @@ Awaitable<void> VmActor::take_over(bool settle_pause) {
                 (void)co_await vmm.pause();
             } else {
                 (void)co_await vmm.resume();
+            }
+        }
+        if (settle_pause && !paused) {
+            // It may have been on its way out of a snapshot, with a clock that stood
+            // still.
+            auto renewed =
+                co_await self->guest_->channel->renew_identity(self->identity_for(Boot::again), settle_limit);
+            if (!renewed) {
+                log::warn("clock not stepped after an interrupted operation",
+                          {{"vm", self->record_.name.text()}, {"reason", renewed.error().what}});
             }
         }
         if (paused) (void)co_await self->guest_->channel->hold_traffic();
@@ -589,6 +339,7 @@ Awaitable<void> VmActor::let_go(Error reason) {
     auto work = [self, reason]() -> Awaitable<void> {
         self->abandoned_ = reason;
         self->changed_.notify();
+        self->policy_tasks_.cancel();
         auto turn = co_await self->operations_.turn();
         self->watchers_.cancel();
         co_await self->watchers_.join();

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -11,8 +12,10 @@
 #include "vm/console_log.hpp"
 #include "vm/host.hpp"
 #include "vm/operation_queue.hpp"
+#include "vm/snapshot.hpp"
 #include "vm/state_machine.hpp"
 #include "vm/task_group.hpp"
+#include "vm/template_store.hpp"
 #include "vm/tenant_context.hpp"
 #include "vm/vm.hpp"
 #include "vm/vm_record.hpp"
@@ -21,9 +24,10 @@ namespace noid::vm {
 
 // The one implementation of Vm: files, VMM process, agent and row of one VM, on one strand.
 //
-// Operations run one after the other (OperationQueue). Each is journalled before it acts, and undoes
-// what it did when it fails. State changes only under a turn of the queue, so an operation that
-// checked the state may rely on it until it ends.
+// Operations run one after the other (OperationQueue). Each is journalled
+// before it acts, and undoes what it did when it fails. State changes only
+// under a turn of the queue, so an operation that checked the state may rely on
+// it until it ends.
 class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
   public:
     // A VM that is about to be made, or that an earlier server process made.
@@ -41,6 +45,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
 
     struct Making {
         std::filesystem::path image;          // to clone the disk from
+        std::optional<Origin> from;           // wake from it; none: from a template, or boot the image
         std::optional<store::Replay> replay;  // remembered together with the new VM
     };
     // Files, network, boot, agent, row: all or nothing. Cancelled before the row is written: nothing.
@@ -50,6 +55,18 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     // After a restart of the server: takes over the VMM that the status names. `settle`: a pause or
     // resume was interrupted, so the vCPUs are brought into the recorded state.
     Awaitable<void> take_over(bool settle);
+    // Puts the VM back to a checkpoint, which may be another VM's; see
+    // Checkpoints::restore.
+    struct Rewind {
+        SnapshotConfig config;
+        std::filesystem::path place;
+        bool keep_present = true;
+    };
+    Awaitable<Result<Restored>> restore(Rewind rewind);
+    // A checkpoint under an id that the caller has noted, to make clones of.
+    Awaitable<Result<SnapshotConfig>> save_for_fork(std::string id);
+    // Wakes the VM if it is suspended.
+    Awaitable<Result<void>> wake();
     // Before the server ends: lets go of the VMM, which runs on. Operations answer `reason` from now on.
     Awaitable<void> let_go(Error reason);
 
@@ -61,6 +78,10 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<void>> stop(StopMode mode) override;
     Awaitable<Result<void>> pause() override;
     Awaitable<Result<void>> resume() override;
+    Awaitable<Result<void>> suspend() override;
+    Awaitable<Result<CheckpointView>> checkpoint(CheckpointRequest request) override;
+    [[nodiscard]] VmPolicy policy() const override;
+    Awaitable<Result<void>> set_policy(VmPolicy policy) override;
     Awaitable<Result<void>> ready(std::chrono::milliseconds limit) override;
     Awaitable<Result<std::shared_ptr<channel::Session>>> open(proto::SessionSpec spec) override;
     Awaitable<Result<std::shared_ptr<channel::Session>>> attach(proto::SessionId id,
@@ -82,7 +103,14 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
         std::shared_ptr<channel::AgentChannel> channel;
         TaskGroup tasks;
     };
-    enum class Boot : std::uint8_t { first, again };
+    enum class Boot : std::uint8_t { first, again, clone };
+    enum class AfterSave : std::uint8_t { go_on, stay_paused };
+    enum class Maker : std::uint8_t { person, server };
+    // What saving memory and devices wrote, and how long the VM stood still.
+    struct Instant {
+        vmm::SaveReport report;
+        std::chrono::microseconds paused{};
+    };
     // How far a make() has come, for undoing it.
     struct Progress {
         std::int64_t intent = 0;
@@ -97,22 +125,53 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     auto run_operation(Work work) -> std::invoke_result_t<Work&>;
     template <class Query>
     auto in_database(Query query) -> Awaitable<std::invoke_result_t<Query&, store::TenantDatabase&>>;
+    Awaitable<Result<std::int64_t>> journal(std::string operation, IntentData data);
+    Awaitable<Result<void>> conclude(std::int64_t intent);
     Result<void> reached(std::string_view step) const;
     Awaitable<Error> abandoned();
 
     Awaitable<Result<void>> build(Progress& progress, Making making);
-    Awaitable<Result<void>> make_files(Progress& progress, std::filesystem::path image);
+    Awaitable<Result<void>> wake_or_boot(Progress& progress, Making& making);
+    Awaitable<Result<void>> boot_instead(Progress& progress, const Making& making);
+    Awaitable<Result<void>> make_files(Progress& progress, const Making& making);
     Awaitable<void> unmake(Progress progress);
+    [[nodiscard]] Result<void> fits_vmm() const;
+    Awaitable<Result<void>> start_now();
     Awaitable<Result<void>> boot_again(std::int64_t intent);
-    Awaitable<Result<std::optional<Slot>>> acquire_slot();
+    Awaitable<Result<std::optional<Slot>>> acquire_slot(bool wanted);
     Awaitable<Result<void>> launch(std::int64_t intent, Boot boot);
     Awaitable<Result<void>> come_up(std::shared_ptr<Guest> guest, Boot boot);
+    [[nodiscard]] Shape shape(const std::filesystem::path& image) const;
+    Awaitable<std::optional<Origin>> find_template(std::filesystem::path image);
+    Awaitable<void> bake_template(std::shared_ptr<Guest> guest, std::filesystem::path image);
+    static Awaitable<void> publish_template(std::shared_ptr<VmActor> self, TemplateStore::Bake bake,
+                                            SnapshotConfig config);
     Awaitable<void> shut_guest_down(std::shared_ptr<Guest> guest);
     Awaitable<Result<void>> end_process_of_vm(std::chrono::milliseconds grace);
     Awaitable<void> end_strays();
     Awaitable<Result<void>> destroy_now();
     Awaitable<Result<void>> remove_files();
+    Awaitable<void> remove_checkpoints();
     Awaitable<void> release_slot();
+
+    [[nodiscard]] SnapshotConfig describe_snapshot() const;
+    Awaitable<Result<bool>> lay_out_basis();
+    Awaitable<Result<void>> go_on(std::shared_ptr<Guest> guest);
+    Awaitable<Result<Instant>> save_instant(std::shared_ptr<Guest> guest,
+                                            std::function<Result<void>()> with_disk, AfterSave after);
+    Awaitable<Result<SnapshotConfig>> checkpoint_now(std::string id, CheckpointRequest request, Maker maker,
+                                                     AfterSave after);
+    Awaitable<Result<void>> publish_checkpoint(SnapshotConfig& config, AfterSave after);
+    Awaitable<Result<void>> fill_from_guest(SnapshotDraft& draft, SnapshotConfig& config, AfterSave after);
+    Awaitable<Result<void>> fill_from_disk(SnapshotDraft& draft, SnapshotConfig& config);
+    Awaitable<Result<void>> suspend_now();
+    Awaitable<Result<void>> save_for_suspension(std::shared_ptr<Guest> guest);
+    Awaitable<Result<void>> wake_machine(SnapshotConfig config, Boot boot, bool& ran);
+    Awaitable<Result<SnapshotConfig>> snapshot_to_wake_from() const;
+    Awaitable<Result<void>> wake_now();
+    Awaitable<Result<Restored>> restore_now(Rewind rewind);
+    Awaitable<Result<void>> prepare_successor(const Rewind& rewind);
+    Awaitable<Result<void>> switch_to_successor(const SnapshotConfig& config);
 
     void attach_guest(std::unique_ptr<vmm::Machine> machine);
     Awaitable<void> detach_guest();
@@ -120,6 +179,11 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     static Awaitable<void> feed_console(std::shared_ptr<vmm::Machine> machine,
                                         std::shared_ptr<ConsoleLog> console);
     Awaitable<void> vmm_ended(const std::shared_ptr<Guest>& guest, vmm::Exit exit);
+
+    void follow_policy();
+    static Awaitable<void> save_now_and_then(std::shared_ptr<VmActor> self);
+    static Awaitable<void> suspend_when_idle(std::shared_ptr<VmActor> self);
+    Awaitable<bool> in_use();
 
     Awaitable<Result<std::shared_ptr<Guest>>> running_guest();
     Awaitable<Result<proto::GuestStats>> guest_stats();
@@ -147,11 +211,15 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     std::optional<proto::AgentInfo> agent_;
     std::shared_ptr<ConsoleLog> console_;
     TaskGroup watchers_;
-    std::size_t opening_ = 0;  // sessions being opened
+    TaskGroup policy_tasks_;
+    std::chrono::steady_clock::time_point last_used_ = std::chrono::steady_clock::now();
+    std::size_t opening_ = 0;          // sessions being opened
+    std::filesystem::path bake_from_;  // while booting for the first time: the image, to make a template
 
     mutable std::mutex view_mutex_;
     VmView view_;                             // guarded by view_mutex_
     std::optional<ProcessIdentity> process_;  // guarded by view_mutex_
+    VmPolicy policy_;                         // guarded by view_mutex_
 };
 
 }  // namespace noid::vm

@@ -1,4 +1,5 @@
 // How a VM comes to be, boots, and goes.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -6,6 +7,7 @@
 #include <chrono>
 #include <exception>
 
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "vm/race.hpp"
@@ -20,7 +22,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr const char* rootfs_name = "rootfs.ext4";
 constexpr auto identity_limit = 20s;  // for the agent to renew a guest's identity
 constexpr std::uint64_t console_tail_bytes = 400;
 
@@ -81,40 +82,76 @@ Awaitable<Result<void>> VmActor::make(Making making) {
 }
 
 Awaitable<Result<void>> VmActor::build(Progress& progress, Making making) {
-    auto intent = co_await in_database([this](store::TenantDatabase& database) {
-        return database.begin({0, "create", record_.name.text(), IntentData{record_.id, {}}.to_json()});
-    });
+    auto intent = co_await journal("create", IntentData{record_.id});
     if (!intent) co_return fail(std::move(intent.error()));
     progress.intent = *intent;
     if (auto go_on = reached("create:journalled"); !go_on) co_return go_on;
 
     progress.network_asked = true;
-    auto [files, slot] =
-        co_await both<void, std::optional<Slot>>(make_files(progress, making.image), acquire_slot());
-    if (!files) co_return fail(std::move(files.error()));
+    auto slot = co_await acquire_slot(!making.from || !making.from->config.has_memory ||
+                                      making.from->config.has_network);
     if (!slot) co_return fail(std::move(slot.error()));
     status_.slot = std::move(*slot);
+    if (!making.from) making.from = co_await find_template(making.image);
+    if (auto files = co_await make_files(progress, making); !files) co_return files;
     if (auto go_on = reached("create:prepared"); !go_on) co_return go_on;
 
-    if (auto up = co_await launch(progress.intent, Boot::first); !up) co_return up;
+    if (auto up = co_await wake_or_boot(progress, making); !up) co_return up;
     if (auto go_on = reached("create:answered"); !go_on) co_return go_on;
 
     VmStatus running = status_;
     running.state = State::running;
     if (making.replay) making.replay->answer = record_.to_json();
-    auto committed = co_await in_database([this, &progress, &making, row = to_row(record_, running)](
-                                              store::TenantDatabase& database) -> Result<void> {
+    auto query = [this, &progress, &making,
+                  row = to_row(record_, running)](store::TenantDatabase& database) -> Result<void> {
         if (auto written = write_record(directory(), record_); !written) return written;
         return database.commit_create(progress.intent, row, making.replay);
-    });
+    };
+    auto committed = co_await in_database(std::move(query));
     if (!committed) co_return committed;
     // The VM exists. Nothing below may fail or be interrupted.
     enter(State::running, "");
     co_return Result<void>{};
 }
 
-Awaitable<Result<void>> VmActor::make_files(Progress& progress, std::filesystem::path image) {
-    auto work = [&progress, image, directory = directory(), bytes = record_.disk.bytes()]() -> Result<void> {
+Awaitable<Result<void>> VmActor::wake_or_boot(Progress& progress, Making& making) {
+    if (!making.from) {
+        bake_from_ = making.image;
+        co_return co_await launch(progress.intent, Boot::first);
+    }
+    const Origin& from = *making.from;
+    status_.start_kind = from.kind;
+    if (from.kind == "checkpoint") status_.lineage.origin = status_.lineage.parent = from.config.id;
+    if (!from.config.has_memory) co_return co_await launch(progress.intent, Boot::first);
+    status_.lineage.basis = Lineage::Basis::woken;
+    bool ran = false;
+    auto woken = co_await wake_machine(from.config, Boot::clone, ran);
+    if (woken || from.kind == "checkpoint") co_return woken;
+    log::warn("template does not wake; the VM boots",
+              {{"vm", record_.name.text()}, {"kind", from.kind}, {"reason", woken.error().full()}});
+    status_.notice = fmt::format("the {} did not wake; booted instead", from.kind);
+    auto drop = [&templates = host_.templates, &from] { templates.drop(from); };
+    co_await on_pool(host_.files, std::move(drop));
+    making.from.reset();
+    co_return co_await boot_instead(progress, making);
+}
+
+Awaitable<Result<void>> VmActor::boot_instead(Progress& progress, const Making& making) {
+    if (auto ended = co_await end_process_of_vm(0ms); !ended) co_return ended;
+    co_await detach_guest();
+    co_await end_strays();
+    auto clear = [directory = directory()] { return remove_tree(directory); };
+    if (auto cleared = co_await on_pool(host_.files, std::move(clear)); !cleared) co_return cleared;
+    status_.start_kind = "boot";
+    status_.lineage = {};
+    bake_from_ = making.image;
+    if (auto files = co_await make_files(progress, making); !files) co_return files;
+    co_return co_await launch(progress.intent, Boot::first);
+}
+
+Awaitable<Result<void>> VmActor::make_files(Progress& progress, const Making& making) {
+    auto work = [&progress, &making, directory = directory(), size = record_.disk,
+                 &volume = host_.volume]() -> Result<void> {
         if (::mkdir(directory.c_str(), 0700) != 0) {
             if (errno == EEXIST) {
                 return fail(Errc::conflict,
@@ -123,9 +160,17 @@ Awaitable<Result<void>> VmActor::make_files(Progress& progress, std::filesystem:
             return fail_errno(errno, "create the VM's directory");
         }
         progress.directory_made = true;
-        const std::filesystem::path disk = directory / rootfs_name;
-        if (auto cloned = volume::clone(image, disk); !cloned) return fail(std::move(cloned.error()));
-        return volume::grow(disk, bytes);
+        if (making.from) return unfold_snapshot(volume, making.from->place, directory);
+        const std::filesystem::path& image = making.image;
+        const auto from = open_directory(image.parent_path());
+        if (!from) return fail(from.error());
+        const auto to = open_directory(directory);
+        if (!to) return fail(to.error());
+        auto cloned = volume.clone({*from, image.filename().string()}, {*to, disk_file});
+        if (!cloned) return cloned;
+        const auto disk = open_file_at(*to, disk_file, O_RDWR);
+        if (!disk) return fail(disk.error());
+        return volume::grow(*disk, size);
     };
     co_return co_await on_pool(host_.files, std::move(work));
 }
@@ -156,8 +201,8 @@ Awaitable<void> VmActor::unmake(Progress progress) {
 
 // --- boot --------------------------------------------------------------------------------------------
 
-Awaitable<Result<std::optional<Slot>>> VmActor::acquire_slot() {
-    if (record_.network == NetworkMode::none) co_return std::optional<Slot>{};
+Awaitable<Result<std::optional<Slot>>> VmActor::acquire_slot(bool wanted) {
+    if (!wanted || record_.network == NetworkMode::none) co_return std::optional<Slot>{};
     co_return co_await host_.network.acquire(record_.id, record_.network);
 }
 
@@ -184,7 +229,7 @@ vmm::MachineSpec VmActor::machine_spec() const {
     if (!config.guest.extra_kernel_arguments.empty()) {
         spec.kernel_arguments += " " + config.guest.extra_kernel_arguments;
     }
-    spec.rootfs = rootfs_name;
+    spec.rootfs = disk_file;
     if (status_.slot) spec.network = status_.slot->attachment;
     return spec;
 }
@@ -195,7 +240,9 @@ proto::Identity VmActor::identity_for(Boot boot) const {
     identity.clock_ns = clock_ns();
     identity.hostname = record_.name.text();
     identity.machine_id = record_.machine_id;
-    identity.renew_ssh_host_keys = boot == Boot::first;
+    identity.renew_ssh_host_keys = boot != Boot::again;
+    identity.new_boot_id = boot == Boot::clone;
+    identity.end_sessions = boot == Boot::clone;
     if (status_.slot) identity.network = status_.slot->guest;
     identity.env = record_.env;
     return identity;
@@ -233,9 +280,10 @@ Awaitable<Result<void>> VmActor::come_up(std::shared_ptr<Guest> guest, Boot boot
                        fmt::format("the guest's agent did not answer within {} s", limit.count()));
     }
     if (!agent) co_return fail(std::move(agent.error()));
+    agent_ = *agent;
+    if (!bake_from_.empty()) co_await bake_template(guest, std::exchange(bake_from_, {}));
     auto renewed = co_await guest->channel->renew_identity(identity_for(boot), identity_limit);
     if (!renewed) co_return fail(std::move(renewed.error()).at("give the guest its identity"));
-    agent_ = std::move(*agent);
     co_return Result<void>{};
 }
 
@@ -284,6 +332,24 @@ Awaitable<Result<void>> VmActor::remove_files() {
     co_return co_await on_pool(host_.files, std::move(work));
 }
 
+// VMs that run on them have the files they need.
+Awaitable<void> VmActor::remove_checkpoints() {
+    for (const SnapshotConfig& checkpoint : tenant_->checkpoints.of(record_.name)) {
+        tenant_->checkpoints.erase(checkpoint.id);
+    }
+    auto work = [from = tenant_->paths.checkpoints() / record_.name.text(),
+                 trash =
+                     tenant_->paths.checkpoints() / fmt::format(".trash-{}", record_.id)]() -> Result<void> {
+        if (::rename(from.c_str(), trash.c_str()) != 0 && errno != ENOENT)
+            return fail_errno(errno, "move the checkpoints away");
+        return remove_tree(trash);
+    };
+    auto removed = co_await on_pool(host_.files, std::move(work));
+    if (!removed)
+        log::warn("checkpoints are left behind",
+                  {{"vm", record_.name.text()}, {"reason", removed.error().full()}});
+}
+
 Awaitable<Result<void>> VmActor::destroy() {
     auto self = shared_from_this();
     auto work = [self]() -> Awaitable<Result<void>> {
@@ -293,6 +359,7 @@ Awaitable<Result<void>> VmActor::destroy() {
                 Error{Errc::conflict, fmt::format("VM '{}' is being destroyed", self->record_.name.text())};
             self->changed_.notify();
         }
+        self->policy_tasks_.cancel();
         auto turn = co_await self->operations_.turn();
         if (self->gone_) co_return Result<void>{};
         co_return co_await self->destroy_now();
@@ -306,10 +373,7 @@ Awaitable<Result<void>> VmActor::destroy() {
 Awaitable<Result<void>> VmActor::destroy_now() {
     // A full or locked database must not keep a VM alive: destroying is what makes room. Without the
     // intent an interruption leaves a row whose files are gone, which says so and can be destroyed.
-    auto intent = co_await in_database([this](store::TenantDatabase& database) {
-        return database.begin(
-            {0, "destroy", record_.name.text(), IntentData{record_.id, status_.process}.to_json()});
-    });
+    auto intent = co_await journal("destroy", IntentData{record_.id, status_.process});
     if (!intent) log::warn("destroy not journalled", {{"reason", intent.error().full()}});
     enter(State::destroying, "");
     if (auto go_on = reached("destroy:journalled"); !go_on) co_return go_on;
@@ -324,12 +388,14 @@ Awaitable<Result<void>> VmActor::destroy_now() {
 
     co_await release_slot();
     if (auto removed = co_await remove_files(); !removed) co_return removed;
+    co_await remove_checkpoints();
     if (auto go_on = reached("destroy:removed"); !go_on) co_return go_on;
     auto log_removed = co_await console_->remove();
     if (!log_removed) log::warn("console log is left behind", {{"reason", log_removed.error().full()}});
-    auto committed = co_await in_database([this, id = intent.value_or(0)](store::TenantDatabase& database) {
+    auto query = [this, id = intent.value_or(0)](store::TenantDatabase& database) {
         return database.commit_destroy(id, record_.id);
-    });
+    };
+    auto committed = co_await in_database(std::move(query));
     if (!committed) co_return committed;
     gone_ = true;
     log::info("VM destroyed", {{"vm", record_.name.text()}, {"user", tenant_->user_name}});

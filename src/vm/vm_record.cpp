@@ -57,6 +57,57 @@ Result<Slot> parse_slot(const json::value& value) {
     return slot;
 }
 
+std::string lineage_text(const Lineage& lineage) {
+    json::object object;
+    object["basis"] = static_cast<int>(lineage.basis);
+    object["origin"] = lineage.origin;
+    object["parent"] = lineage.parent;
+    return json::serialize(object);
+}
+
+Result<Lineage> parse_lineage(std::string_view text) {
+    Lineage lineage;
+    if (text.empty()) return lineage;
+    auto value = wire::parse_json(text);
+    if (!value) return fail(Errc::corrupt, "lineage: " + value.error().what);
+    std::uint8_t basis = 0;
+    wire::FieldReader fields{*value};
+    fields.required("basis", basis);
+    fields.required("origin", lineage.origin);
+    fields.required("parent", lineage.parent);
+    if (auto read = fields.done(); !read) return fail(Errc::corrupt, "lineage: " + read.error().what);
+    if (basis > static_cast<std::uint8_t>(Lineage::Basis::parent))
+        return fail(Errc::corrupt, "lineage: unknown basis");
+    lineage.basis = static_cast<Lineage::Basis>(basis);
+    return lineage;
+}
+
+std::string policy_text(const VmPolicy& policy) {
+    if (policy == VmPolicy{}) return {};
+    json::object object;
+    if (policy.checkpoint_every) object["checkpoint_every_s"] = policy.checkpoint_every->count();
+    object["checkpoint_keep"] = policy.checkpoint_keep;
+    if (policy.idle_suspend) object["idle_suspend_s"] = policy.idle_suspend->count();
+    return json::serialize(object);
+}
+
+Result<VmPolicy> parse_policy(std::string_view text) {
+    VmPolicy policy;
+    if (text.empty()) return policy;
+    auto value = wire::parse_json(text);
+    if (!value) return fail(Errc::corrupt, "policy: " + value.error().what);
+    std::optional<std::int64_t> every;
+    std::optional<std::int64_t> idle;
+    wire::FieldReader fields{*value};
+    fields.optional("checkpoint_every_s", every);
+    fields.required("checkpoint_keep", policy.checkpoint_keep);
+    fields.optional("idle_suspend_s", idle);
+    if (auto read = fields.done(); !read) return fail(Errc::corrupt, "policy: " + read.error().what);
+    if (every) policy.checkpoint_every = std::chrono::seconds{*every};
+    if (idle) policy.idle_suspend = std::chrono::seconds{*idle};
+    return policy;
+}
+
 }  // namespace
 
 std::string VmRecord::to_json() const {
@@ -73,6 +124,7 @@ std::string VmRecord::to_json() const {
     object["network"] = name_of(network);
     object["machine_id"] = machine_id;
     object["created_unix"] = created_unix;
+    object["vmm"] = vmm;
     object["warnings"] = json::value_from(warnings);
     return json::serialize(object);
 }
@@ -102,6 +154,7 @@ Result<VmRecord> VmRecord::from_json(std::string_view text) {
     fields.required("network", network_text);
     fields.required("machine_id", record.machine_id);
     fields.required("created_unix", record.created_unix);
+    fields.required("vmm", record.vmm);
     fields.optional("warnings", record.warnings);
     if (auto read = fields.done(); !read) return fail(Errc::corrupt, "vm.json: " + read.error().what);
     const auto network = parse_network_mode(network_text);
@@ -121,6 +174,8 @@ store::VmRuntime VmStatus::to_row() const {
         row.pid_start_time = static_cast<std::int64_t>(process->start_time);
     }
     if (slot) row.network = json::serialize(slot_json(*slot));
+    row.lineage = lineage_text(lineage);
+    row.policy = policy_text(policy);
     return row;
 }
 
@@ -143,6 +198,12 @@ Result<VmStatus> VmStatus::from_row(const store::VmRuntime& row) {
         if (!slot) return fail(std::move(slot.error()));
         status.slot = std::move(*slot);
     }
+    auto lineage = parse_lineage(row.lineage);
+    if (!lineage) return fail(std::move(lineage.error()));
+    status.lineage = std::move(*lineage);
+    auto policy = parse_policy(row.policy);
+    if (!policy) return fail(std::move(policy.error()));
+    status.policy = *policy;
     return status;
 }
 
@@ -157,6 +218,9 @@ std::string IntentData::to_json() const {
         object["pid"] = process->pid;
         object["pid_start_time"] = process->start_time;
     }
+    if (!step.empty()) object["step"] = step;
+    if (!checkpoint.empty()) object["checkpoint"] = checkpoint;
+    if (!clones.empty()) object["clones"] = json::value_from(clones);
     return json::serialize(object);
 }
 
@@ -169,6 +233,9 @@ IntentData IntentData::from_json(std::string_view text) {
     fields.optional("vm_id", data.vm_id);
     fields.optional("pid", process.pid);
     fields.optional("pid_start_time", process.start_time);
+    fields.optional("step", data.step);
+    fields.optional("checkpoint", data.checkpoint);
+    fields.optional("clones", data.clones);
     if (fields.done() && process.pid > 0) data.process = process;
     return data;
 }

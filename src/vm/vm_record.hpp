@@ -11,6 +11,7 @@
 #include "base/process_identity.hpp"
 #include "base/units.hpp"
 #include "store/tenant_database.hpp"
+#include "vm/checkpoint.hpp"
 #include "vm/network.hpp"
 #include "vm/types.hpp"
 
@@ -30,11 +31,24 @@ struct VmRecord {
     NetworkMode network = NetworkMode::open;
     std::string machine_id;  // 32 hexadecimal digits
     std::int64_t created_unix = 0;
+    std::string vmm;  // "qemu": what its machine was made for
     std::vector<std::string> warnings;
 
     [[nodiscard]] std::string to_json() const;
     // corrupt when the text is not a record.
     [[nodiscard]] static Result<VmRecord> from_json(std::string_view text);
+};
+
+// Which snapshots a VM has to do with.
+struct Lineage {
+    // What of it an incremental save may start from.
+    enum class Basis : std::uint8_t {
+        none,    // booted, or a save failed: the next save writes everything
+        woken,   // memory.snap in the VM's directory, which it woke from
+        parent,  // the memory of the checkpoint `parent`
+    } basis = Basis::none;
+    std::string origin;  // id of the checkpoint it was made from or put back to
+    std::string parent;  // id of the checkpoint it was last saved to or woken from
 };
 
 // What a VM is at present; the database holds it.
@@ -45,6 +59,9 @@ struct VmStatus {
     std::optional<std::int64_t> started_unix;
     std::optional<ProcessIdentity> process;
     std::optional<Slot> slot;
+    Lineage lineage;
+    VmPolicy policy;
+    std::string notice;  // for the view's warnings, not kept over a restart of the server
 
     [[nodiscard]] store::VmRuntime to_row() const;
     [[nodiscard]] static Result<VmStatus> from_row(const store::VmRuntime& row);
@@ -52,10 +69,22 @@ struct VmStatus {
 
 [[nodiscard]] store::VmRow to_row(const VmRecord& record, const VmStatus& status);
 
+// Steps of IntentData that recovery asks for.
+inline constexpr const char* restore_switching = "switching";  // what ran is being ended for the successor
+
 // What an interrupted operation needs to be finished or undone.
 struct IntentData {
+    IntentData() = default;
+    // Not an aggregate: g++ 12 destroys one that is made inside a co_await expression twice.
+    explicit IntentData(std::string of_vm, std::optional<ProcessIdentity> its_process = {},
+                        std::string of_checkpoint = {})
+        : vm_id{std::move(of_vm)}, process{its_process}, checkpoint{std::move(of_checkpoint)} {}
+
     std::string vm_id;
     std::optional<ProcessIdentity> process;  // a VMM that was started for it
+    std::string step;                        // how far it came, where that decides between undo and finish
+    std::string checkpoint;                  // id of the one that is made or gone back to
+    std::vector<std::string> clones;         // ids of the VMs that a fork makes
 
     [[nodiscard]] std::string to_json() const;
     [[nodiscard]] static IntentData from_json(std::string_view text);  // unreadable: empty

@@ -27,20 +27,30 @@ struct Script {
     std::optional<Error> network_fails;
     std::optional<Error> identity_fails;
     std::string fail_at;           // a step of StepHook
+    std::string die_at;            // a step of StepHook where the process kills itself
     bool guest_silent = false;     // the agent never answers
     bool guest_powers_off = true;  // when asked to shut down
     bool no_network = false;
 
-    std::vector<ProcessIdentity> processes;   // all that were ever started
+    std::optional<Error> save_fails;
+    std::optional<Error> restore_fails;
+
+    std::vector<ProcessIdentity> processes;  // all that were ever started
+    std::vector<vmm::SnapshotKind> saves;
     std::set<std::string> slots;              // lent now
     std::vector<proto::Identity> identities;  // given to guests, in order
     std::vector<std::string> steps;
 };
 
+// A machine keeps what its guest has in memory, and whether it stands still, in files of its directory, so
+// that another server process finds it there.
+[[nodiscard]] std::filesystem::path guest_memory_file(const std::filesystem::path& directory, pid_t pid);
+[[nodiscard]] std::filesystem::path pause_mark(const std::filesystem::path& directory, pid_t pid);
+
 class FakeMachine final : public vmm::Machine {
   public:
-    FakeMachine(std::shared_ptr<Script> script, launcher::Process process)
-        : script_{std::move(script)}, process_{std::move(process)} {}
+    FakeMachine(std::shared_ptr<Script> script, launcher::Process process, std::filesystem::path directory)
+        : script_{std::move(script)}, process_{std::move(process)}, directory_{std::move(directory)} {}
 
     [[nodiscard]] ProcessIdentity identity() const override { return process_.identity(); }
     Awaitable<Result<asio::local::stream_protocol::socket>> connect_agent() override;
@@ -55,7 +65,7 @@ class FakeMachine final : public vmm::Machine {
   private:
     std::shared_ptr<Script> script_;
     launcher::Process process_;
-    bool paused_ = false;
+    std::filesystem::path directory_;
     bool greeted_ = false;
 };
 
@@ -69,8 +79,12 @@ class FakeVmm final : public vmm::Vmm {
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(const vmm::MachineSpec&, ProcessIdentity) override;
 
   private:
+    Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(std::filesystem::path directory,
+                                                            std::string memory, bool paused);
+
     std::shared_ptr<Script> script_;
-    vmm::Description description_;
+    vmm::Description description_{
+        .version = "1", .accelerator = "tcg", .cpu_fingerprint = "cpu", .can_pause_bare = true};
 };
 
 class FakeNetwork final : public Network {

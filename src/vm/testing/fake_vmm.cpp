@@ -1,11 +1,15 @@
-#include "vm/fake_vmm.hpp"
+#include "vm/testing/fake_vmm.hpp"
 
 #include <csignal>
+#include <fstream>
 #include <utility>
 
+#include "base/file.hpp"
 #include "vm/broadcast.hpp"
 
 namespace noid::vm {
+
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -94,16 +98,39 @@ ChannelFactory fake_channels(std::shared_ptr<Script> script) {
 Awaitable<Result<asio::local::stream_protocol::socket>> FakeMachine::connect_agent() {
     co_return fail(Errc::unsupported, "a fake machine has no agent socket");
 }
+fs::path guest_memory_file(const fs::path& directory, pid_t pid) {
+    return directory / ("guest-memory." + std::to_string(pid));
+}
+fs::path pause_mark(const fs::path& directory, pid_t pid) {
+    return directory / ("paused." + std::to_string(pid));
+}
+
 Awaitable<Result<void>> FakeMachine::pause() {
-    if (std::exchange(paused_, true)) co_return fail(Errc::conflict, "paused already");
+    const fs::path mark = pause_mark(directory_, identity().pid);
+    if (fs::exists(mark)) co_return fail(Errc::conflict, "paused already");
+    std::ofstream{mark} << "paused";
     co_return Result<void>{};
 }
 Awaitable<Result<void>> FakeMachine::resume() {
-    if (!std::exchange(paused_, false)) co_return fail(Errc::conflict, "not paused");
+    if (!fs::remove(pause_mark(directory_, identity().pid))) co_return fail(Errc::conflict, "not paused");
     co_return Result<void>{};
 }
-Awaitable<Result<vmm::SaveReport>> FakeMachine::save(const vmm::SnapshotFiles&, vmm::SnapshotKind) {
-    co_return fail(Errc::unsupported, "a fake machine cannot be saved");
+Awaitable<Result<vmm::SaveReport>> FakeMachine::save(const vmm::SnapshotFiles& files,
+                                                     vmm::SnapshotKind kind) {
+    const std::lock_guard lock{script_->mutex};
+    if (script_->save_fails) co_return fail(*script_->save_fails);
+    if (!fs::exists(pause_mark(directory_, identity().pid))) co_return fail(Errc::conflict, "not paused");
+    const bool basis_there = fs::exists(directory_ / files.memory);
+    if (basis_there != (kind == vmm::SnapshotKind::incremental))
+        co_return fail(Errc::internal, "wrong basis");
+    auto memory = read_file(guest_memory_file(directory_, identity().pid), 1000);
+    if (!memory) co_return fail(std::move(memory.error()));
+    std::ofstream{directory_ / files.memory} << *memory;
+    std::ofstream{directory_ / files.state} << "state";
+    script_->saves.push_back(kind);
+    vmm::SaveReport report;
+    report.bytes_written = memory->size();
+    co_return report;
 }
 Awaitable<Result<std::string>> FakeMachine::read_console() {
     if (!std::exchange(greeted_, true)) co_return "hello from the console\n";
@@ -130,28 +157,45 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::start(const vmm::Machi
         const std::lock_guard lock{script_->mutex};
         if (script_->start_fails) co_return fail(*script_->start_fails);
     }
+    co_return co_await launch(spec.directory, "booted", false);
+}
+
+Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::restore(const vmm::MachineSpec& spec,
+                                                                  const vmm::SnapshotFiles& files,
+                                                                  Wake wake) {
+    {
+        const std::lock_guard lock{script_->mutex};
+        if (script_->restore_fails) co_return fail(*script_->restore_fails);
+    }
+    auto memory = read_file(spec.directory / files.memory, 1000);
+    if (!memory) co_return fail(std::move(memory.error()));
+    co_return co_await launch(spec.directory, std::move(*memory), wake == Wake::paused);
+}
+
+Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::launch(std::filesystem::path directory,
+                                                                 std::string memory, bool paused) {
     launcher::ProcessSpec process;
     process.program = "/bin/sleep";
     process.arguments = {"infinity"};
-    process.directory = spec.directory;
+    process.directory = directory;
     auto launched = launcher::launch(process);
     if (!launched) co_return fail(std::move(launched.error()));
     {
         const std::lock_guard lock{script_->mutex};
         script_->processes.push_back(launched->identity);
     }
+    const pid_t pid = launched->identity.pid;
+    std::ofstream{guest_memory_file(directory, pid)} << memory;
+    if (paused) std::ofstream{pause_mark(directory, pid)} << "paused";
     co_return std::make_unique<FakeMachine>(
-        script_, launcher::Process{co_await asio::this_coro::executor, std::move(*launched)});
+        script_, launcher::Process{co_await asio::this_coro::executor, std::move(*launched)},
+        std::move(directory));
 }
-Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::restore(const vmm::MachineSpec&,
-                                                                  const vmm::SnapshotFiles&, Wake) {
-    co_return fail(Errc::unsupported, "a fake machine cannot be restored");
-}
-Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::adopt(const vmm::MachineSpec&,
+Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::adopt(const vmm::MachineSpec& spec,
                                                                 ProcessIdentity identity) {
     auto process = launcher::Process::adopt(co_await asio::this_coro::executor, identity);
     if (!process) co_return fail(std::move(process.error()));
-    co_return std::make_unique<FakeMachine>(script_, std::move(*process));
+    co_return std::make_unique<FakeMachine>(script_, std::move(*process), spec.directory);
 }
 
 Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, NetworkMode) {

@@ -1,4 +1,7 @@
-#include "vm/engine_world.hpp"
+#include "vm/testing/engine_world.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <fstream>
@@ -18,6 +21,7 @@ EngineWorld::EngineWorld() : directory_{TemporaryDirectory::create().value()} {
     config_.guest.boot_timeout = std::chrono::seconds{1};
     config_.limits.max_vms = 5;
     config_.limits.max_sessions_per_vm = 2;
+    config_.storage.template_budget = MiB{0};
     std::ofstream{config_.paths.kernel} << "kernel";
     std::ofstream{config_.paths.rootfs} << "image";
     fs::resize_file(config_.paths.rootfs, MiB{2}.bytes());
@@ -41,12 +45,28 @@ void EngineWorld::run(const std::function<Awaitable<void>()>& test) {
     if (thrown) std::rethrow_exception(thrown);
 }
 
+bool EngineWorld::run_until_killed_at(const std::string& step, const std::function<Awaitable<void>()>& test) {
+    loop_.notify_fork(asio::execution_context::fork_prepare);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        loop_.notify_fork(asio::execution_context::fork_child);
+        script_->die_at = step;
+        run(test);
+        ::_exit(0);
+    }
+    loop_.notify_fork(asio::execution_context::fork_parent);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
 Awaitable<void> EngineWorld::open() {
     EngineParts parts{loop_, config_, std::make_unique<FakeVmm>(script_),
                       std::make_unique<FakeNetwork>(script_), fake_channels(script_)};
     parts.at_step = [script = script_](std::string_view step) -> Result<void> {
         const std::lock_guard lock{script->mutex};
         script->steps.emplace_back(step);
+        if (script->die_at == step) ::kill(::getpid(), SIGKILL);
         if (script->fail_at == step) return fail(Errc::internal, "injected at " + std::string{step});
         return {};
     };

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "base/temporary_directory.hpp"
-#include "vm/fake_vmm.hpp"
 #include "vm/local_engine.hpp"
+#include "vm/testing/fake_vmm.hpp"
 
 namespace noid::vm {
 
@@ -22,6 +22,10 @@ class EngineWorld : public ::testing::Test {
 
     // Runs a coroutine function to its end.
     void run(const std::function<Awaitable<void>()>& test);
+
+    // Runs it in a process of its own, which kills itself (SIGKILL) when the engine reaches `step`. False:
+    // the step was not reached.
+    bool run_until_killed_at(const std::string& step, const std::function<Awaitable<void>()>& test);
 
     // A server starts over the data directory / ends and leaves its VMs running / is cut off.
     Awaitable<void> open();

@@ -1,0 +1,75 @@
+#include "vm/checkpoint_transfer.hpp"
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/random.hpp"
+
+namespace noid::vm {
+
+namespace {
+
+constexpr std::size_t longest_label = 256;
+
+}  // namespace
+
+Awaitable<Result<std::string>> LocalCheckpointSource::next() {
+    auto work = [this] { return writer_->next(); };
+    co_return co_await on_pool(host_.files, std::move(work));
+}
+
+Awaitable<Result<std::unique_ptr<CheckpointSink>>> LocalCheckpointSink::open(
+    Host& host, std::shared_ptr<TenantContext> tenant, VmName vm, CheckpointRequest request) {
+    if (request.label.size() > longest_label)
+        co_return fail(Errc::invalid, fmt::format("a label has at most {} bytes", longest_label));
+    auto name = tenant->checkpoints.hold_name(vm, request.name);
+    if (!name) co_return fail(std::move(name.error()));
+    std::unique_ptr<LocalCheckpointSink> sink{new LocalCheckpointSink{host, std::move(tenant), std::move(vm),
+                                                                      std::move(request), std::move(*name)}};
+    sink->id_ = random_hex(8);
+    const StreamLimits limits{host.config.limits.max_memory_per_vm, host.config.limits.max_disk_per_vm};
+    auto begin = [&sink, limits]() -> Result<void> {
+        auto draft = SnapshotDraft::create(sink->tenant_->checkpoints.directory(), sink->id_);
+        if (!draft) return fail(std::move(draft.error()));
+        sink->draft_.emplace(std::move(*draft));
+        auto reader = CheckpointReader::create(sink->draft_->directory(), limits);
+        if (!reader) return fail(std::move(reader.error()));
+        sink->reader_ = std::move(*reader);
+        return {};
+    };
+    if (auto begun = co_await on_pool(host.files, std::move(begin)); !begun)
+        co_return fail(std::move(begun.error()));
+    co_return std::move(sink);
+}
+
+Awaitable<Result<void>> LocalCheckpointSink::write(std::string bytes) {
+    auto work = [this, &bytes] { return reader_->write(bytes); };
+    co_return co_await on_pool(host_.files, std::move(work));
+}
+
+Awaitable<Result<CheckpointView>> LocalCheckpointSink::finish() {
+    auto work = [this]() -> Result<SnapshotConfig> {
+        auto config = reader_->finish();
+        if (!config) return config;
+        if (const std::string obstacle = config->obstacle(host_.vmm.description()); !obstacle.empty())
+            return fail(Errc::unsupported, obstacle);
+        config->id = id_;
+        config->vm_name = vm_.text();
+        config->vm_id.clear();
+        config->parent.clear();
+        config->name = request_.name;
+        if (!request_.label.empty()) config->label = request_.label;
+        config->automatic = false;
+        config->sources.clear();
+        if (auto done = draft_->publish(*config, tenant_->checkpoints.place_of(*config)); !done)
+            return fail(std::move(done.error()));
+        return config;
+    };
+    auto config = co_await on_pool(host_.files, std::move(work));
+    if (!config) co_return fail(std::move(config.error()));
+    tenant_->checkpoints.put(*config);
+    log::info("checkpoint imported", {{"user", tenant_->user_name}, {"vm", vm_.text()}, {"checkpoint", id_}});
+    co_return config->view();
+}
+
+}  // namespace noid::vm

@@ -1,0 +1,164 @@
+#include "vm/template_store.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <vector>
+
+#include "base/log.hpp"
+#include "vm/data_directory.hpp"
+#include "vm/token.hpp"
+#include "vm/usage.hpp"
+
+namespace noid::vm {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// What a file is at present: another content has another of these.
+Result<std::string> state_of(const fs::path& file) {
+    if (file.empty()) return std::string{};
+    struct stat status {};
+    if (::stat(file.c_str(), &status) != 0)
+        return fail_errno(errno, fmt::format("look at {}", file.filename().string()));
+    return fmt::format("{}:{}:{}:{}.{}", status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec,
+                       status.st_mtim.tv_nsec);
+}
+
+Result<std::map<std::string, std::string>> sources_of(const Shape& shape) {
+    std::map<std::string, std::string> sources;
+    for (const auto& [name, file] :
+         {std::pair{"image", shape.image}, {"kernel", shape.kernel}, {"initrd", shape.initrd}}) {
+        auto state = state_of(file);
+        if (!state) return fail(std::move(state.error()));
+        sources[name] = std::move(*state);
+    }
+    return sources;
+}
+
+// The directory's name: what a create asks for. What may change under it is in config.json.
+std::string key_of(const Shape& shape) {
+    const std::string text = fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}", shape.image.string(),
+                                         shape.kernel.string(), shape.initrd.string(), shape.kernel_arguments,
+                                         shape.cpus, shape.memory.count, shape.disk.count, shape.has_network);
+    return sha256_hex(text).substr(0, 32);
+}
+
+// In words, why a template cannot be used for these sources; empty when it can.
+std::string obstacle(const SnapshotConfig& config, const std::map<std::string, std::string>& sources,
+                     const vmm::Description& vmm) {
+    for (const auto& [name, state] : sources) {
+        const auto then = config.sources.find(name);
+        if (then == config.sources.end() || then->second != state)
+            return fmt::format("the {} has changed", name);
+    }
+    return config.obstacle(vmm);
+}
+
+}  // namespace
+
+Result<void> TemplateStore::clean() const {
+    auto names = names_in(templates_);
+    if (!names) return fail(std::move(names.error()));
+    for (const std::string& name : *names) {
+        if (!name.starts_with('.')) continue;
+        if (auto removed = remove_tree(templates_ / name); !removed) return removed;
+    }
+    return {};
+}
+
+TemplateStore::Found TemplateStore::find(const Shape& shape, bool default_image) const {
+    if (default_image) {
+        auto config = read_snapshot(golden_);
+        if (!config && config.error().code != Errc::not_found)
+            log::warn("golden cannot be used", {{"reason", config.error().full()}});
+        const bool fits = config && config->has_memory && config->cpus == shape.cpus &&
+                          config->memory == shape.memory && config->disk == shape.disk &&
+                          config->has_network == shape.has_network;
+        if (fits) {
+            const std::string why = config->obstacle(vmm_);
+            if (why.empty()) return {Origin{golden_, std::move(*config), "golden"}, {}};
+            return {{}, "golden does not fit any more: " + why};
+        }
+    }
+    if (budget_.count == 0) return {};
+    const fs::path place = templates_ / key_of(shape);
+    auto config = read_snapshot(place);
+    if (!config && config.error().code == Errc::not_found) return {};
+    if (!config) return {{}, "the template cannot be used: " + config.error().what};
+    const auto sources = sources_of(shape);
+    if (!sources) return {};
+    if (const std::string why = obstacle(*config, *sources, vmm_); !why.empty())
+        return {{}, "the template does not fit any more: " + why};
+    ::utimensat(AT_FDCWD, place.c_str(), nullptr, 0);  // used now; keep_budget() asks
+    return {Origin{place, std::move(*config), "template"}, {}};
+}
+
+Result<std::optional<TemplateStore::Bake>> TemplateStore::begin(const Shape& shape) const {
+    if (budget_.count == 0) return std::nullopt;
+    auto sources = sources_of(shape);
+    if (!sources) return fail(std::move(sources.error()));
+    std::string key = key_of(shape);
+    auto draft = SnapshotDraft::create(templates_, key);
+    if (!draft && draft.error().code == Errc::conflict) return std::nullopt;
+    if (!draft) return fail(std::move(draft.error()));
+    return Bake{std::move(*draft), std::move(*sources), std::move(key)};
+}
+
+Result<void> TemplateStore::publish(Bake bake, SnapshotConfig config) const {
+    config.sources = std::move(bake.sources);
+    const std::lock_guard lock{publishing_};
+    const fs::path place = templates_ / bake.key;
+    const fs::path trash = templates_ / (".trash-" + bake.key);
+    if (auto removed = remove_tree(trash); !removed) return removed;
+    if (::rename(place.c_str(), trash.c_str()) != 0 && errno != ENOENT)
+        return fail_errno(errno, "move the old template away");
+    if (auto published = bake.draft.publish(config, place); !published) return published;
+    if (auto removed = remove_tree(trash); !removed) return removed;
+    return keep_budget(bake.key);
+}
+
+Result<void> TemplateStore::keep_budget(const std::string& newest) const {
+    struct Entry {
+        std::string name;
+        fs::file_time_type used;
+        std::uint64_t bytes = 0;
+    };
+    auto names = names_in(templates_);
+    if (!names) return fail(std::move(names.error()));
+    std::vector<Entry> entries;
+    std::uint64_t total = 0;
+    for (const std::string& name : *names) {
+        if (name.starts_with('.')) continue;
+        std::error_code failed;
+        const auto used = fs::last_write_time(templates_ / name, failed);
+        const std::uint64_t bytes = disk_usage(templates_ / name).value_or(0);
+        total += bytes;
+        if (!failed) entries.push_back({name, used, bytes});
+    }
+    std::ranges::sort(entries, {}, &Entry::used);
+    for (const Entry& entry : entries) {
+        if (total <= budget_.bytes()) return {};
+        // Larger than the whole budget alone, it goes too.
+        if (entry.name == newest && entry.bytes <= budget_.bytes()) continue;
+        log::info("template gives way to others", {{"template", entry.name}});
+        if (auto removed = remove_tree(templates_ / entry.name); !removed) return removed;
+        total -= entry.bytes;
+    }
+    return {};
+}
+
+void TemplateStore::drop(const Origin& origin) const {
+    if (origin.kind != "template") return;  // golden is the operator's
+    const std::lock_guard lock{publishing_};
+    if (auto removed = remove_tree(origin.place); !removed)
+        log::warn("template that does not wake is left", {{"reason", removed.error().full()}});
+}
+
+}  // namespace noid::vm
