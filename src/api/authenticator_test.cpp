@@ -52,7 +52,7 @@ TEST_F(AuthenticatorTest, SchemeIsExact) {
     EXPECT_TRUE(admitted(good, "10.0.0.1"));
     EXPECT_TRUE(admitted("noid_tok_" + good, "10.0.0.1"));
     for (const std::string& header :
-         {std::string{}, good, "bearer " + good, "Basic " + good, "Bearer", "Bearer\t" + good})
+         {std::string{}, good, "bearer " + good, "Basic " + good, std::string{"Bearer"}, "Bearer\t" + good})
         EXPECT_EQ(refused(header, "10.0.0.2"), Errc::unauthenticated) << header;
     EXPECT_EQ(refused("Bearer  " + good, "10.0.0.2"), Errc::unauthenticated) << "two spaces";
 }

@@ -9,6 +9,7 @@
 
 #include "api/authenticator.hpp"
 #include "api/exchange.hpp"
+#include "api/list_cache.hpp"
 #include "api/live_sessions.hpp"
 #include "api/metrics.hpp"
 #include "api/target.hpp"
@@ -25,6 +26,7 @@ struct Services {
     Authenticator authenticator;
     Metrics metrics;
     LiveSessions live_sessions;
+    ListCache lists;
 };
 
 // One request on its way through an endpoint. Valid until the endpoint returns.

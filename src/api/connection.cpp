@@ -1,8 +1,8 @@
 #include "api/connection.hpp"
 
 #include <fmt/format.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -56,6 +56,8 @@ Method to_method(http::verb verb) noexcept {
             return Method::post;
         case http::verb::put:
             return Method::put;
+        case http::verb::patch:
+            return Method::patch;
         case http::verb::delete_:
             return Method::delete_;
         case http::verb::options:
@@ -91,6 +93,12 @@ std::string next_request_id() {
 
 Error broken(const beast::error_code& error) {
     return Error{Errc::unavailable, "the client's connection broke", error};
+}
+
+// The answer to a request whose body could not be read. Late is the client here, not a part of ours.
+Response unread_body(const Error& error, std::string_view request_id) {
+    if (error.code == Errc::timed_out) return problem(408, "timed_out", error.what, request_id);
+    return to_response(error, request_id);
 }
 
 class BeastWebSocket final : public WebSocket, public std::enable_shared_from_this<BeastWebSocket> {
@@ -231,6 +239,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
     Awaitable<void> client_gone(bool watch);
     Awaitable<Result<std::string>> read_body(std::uint64_t limit);
     Awaitable<Result<std::string>> read_piece();
+    Awaitable<beast::error_code> read_some_of_body();
     Awaitable<bool> write_response(const Ticket& ticket, Response response);
     Awaitable<void> linger();
     void prepare(http::response_header<>& head, const Ticket& ticket, const Response& response) const;
@@ -504,11 +513,11 @@ Awaitable<Response> HttpConnection::run_endpoint(Ticket& ticket, const Match& ma
     }
     if (route.input == Input::json) {
         auto body = co_await read_body(services_.config.limits.max_body_bytes);
-        if (!body) co_return to_response(body.error(), ticket.id);
+        if (!body) co_return unread_body(body.error(), ticket.id);
         call.body = std::move(*body);
     } else if (route.input == Input::none && !parser_->is_done()) {
         auto ignored = co_await read_body(piece_bytes);
-        if (!ignored) co_return to_response(ignored.error(), ticket.id);
+        if (!ignored) co_return unread_body(ignored.error(), ticket.id);
     } else {
         timed_reading_ = false;
     }
@@ -591,6 +600,23 @@ Awaitable<Result<std::string>> HttpConnection::read_body(std::uint64_t limit) {
     }
 }
 
+// error::timeout when the body has deadlines and nothing came. The stream's own timeout would close it, and
+// the client could not be told.
+Awaitable<beast::error_code> HttpConnection::read_some_of_body() {
+    stream_.expires_never();
+    if (!timed_reading_) {
+        const auto [error, size] = co_await http::async_read_some(stream_, buffer_, *parser_, as_result);
+        co_return error;
+    }
+    asio::steady_timer late{stop_event_.get_executor(), services_.config.server.timeout};
+    auto group = asio::experimental::make_parallel_group(
+        http::async_read_some(stream_, buffer_, *parser_, asio::deferred), late.async_wait(asio::deferred));
+    const auto [order, error, size, late_error] =
+        co_await group.async_wait(asio::experimental::wait_for_one(), asio::use_awaitable);
+    if (order[0] == 1 && !late_error) co_return beast::error::timeout;
+    co_return error;
+}
+
 Awaitable<Result<std::string>> HttpConnection::read_piece() {
     std::string piece;
     if (parser_->is_done()) co_return piece;
@@ -606,12 +632,7 @@ Awaitable<Result<std::string>> HttpConnection::read_piece() {
     while (!parser_->is_done()) {
         body.data = piece.data();
         body.size = piece.size();
-        if (timed_reading_) {
-            stream_.expires_after(services_.config.server.timeout);
-        } else {
-            stream_.expires_never();
-        }
-        const auto [error, size] = co_await http::async_read_some(stream_, buffer_, *parser_, as_result);
+        const beast::error_code error = co_await read_some_of_body();
         if (error == beast::error::timeout)
             co_return fail(Errc::timed_out, "the request's body did not arrive in time");
         if (error && error != http::error::need_buffer) co_return fail(broken(error));

@@ -18,7 +18,7 @@ namespace noid::api {
 Result<Response> get_health(Call& call);
 Result<Response> get_version(Call& call);
 Result<Response> get_openapi(Call& call);
-Result<Response> get_metrics(Call& call);
+Awaitable<Result<Response>> get_metrics(Call& call);
 Result<Response> get_whoami(Call& call);
 Result<Response> get_capabilities(Call& call);
 Result<Response> redirect_vms(Call& call);    // /vms/… → /v1/vms/…
@@ -33,6 +33,21 @@ Awaitable<Result<Response>> start_vm(Call& call);
 Awaitable<Result<Response>> stop_vm(Call& call);
 Awaitable<Result<Response>> pause_vm(Call& call);
 Awaitable<Result<Response>> resume_vm(Call& call);
+Awaitable<Result<Response>> suspend_vm(Call& call);
+
+// checkpoint_endpoints.cpp:
+Awaitable<Result<Response>> list_checkpoints(Call& call);
+Awaitable<Result<Response>> create_checkpoint(Call& call);
+Awaitable<Result<Response>> get_checkpoint(Call& call);
+Awaitable<Result<Response>> change_checkpoint(Call& call);
+Awaitable<Result<Response>> delete_checkpoint(Call& call);
+Awaitable<Result<Response>> prune_checkpoints(Call& call);
+Awaitable<Result<Response>> export_checkpoint(Call& call);
+Awaitable<Result<Response>> import_checkpoint(Call& call);
+Awaitable<Result<Response>> restore_checkpoint(Call& call);
+Awaitable<Result<Response>> fork_vm(Call& call);
+Result<Response> get_policy(Call& call);
+Awaitable<Result<Response>> put_policy(Call& call);
 
 // exec_endpoints.cpp:
 Awaitable<Result<Response>> exec(Call& call);

@@ -72,14 +72,9 @@ class Collector {
         acknowledge(strand_, session_, output.stream, output.offset + output.bytes.size());
     }
 
-    // Never returns: the command's end decides. What it does not read is lost, as with a closed pipe.
+    // Never returns: the command's end decides.
     Awaitable<void> feed(std::string_view input) {
-        for (; !input.empty(); input.remove_prefix(std::min(input.size(), proto::max_payload))) {
-            const auto written =
-                co_await write_input(strand_, session_, std::string{input.substr(0, proto::max_payload)});
-            if (!written) break;
-        }
-        close_input(strand_, session_);
+        co_await send_input(strand_, session_, input);
         co_await wait_for_cancellation();
     }
 
@@ -89,8 +84,10 @@ class Collector {
     std::uint64_t kept_ = 0;
 };
 
-// Starts a command that nobody waits for.
-Awaitable<Result<Response>> start_detached(vm::Vm& machine, std::shared_ptr<Session> session) {
+// Starts a command that nobody waits for. Its input, when it was given, is on its way to the guest when
+// this answers; with `stream_stdin` it comes from whoever attaches.
+Awaitable<Result<Response>> start_detached(vm::Vm& machine, std::shared_ptr<Session> session,
+                                           const std::optional<std::string>& input) {
     SessionGuard guard{machine.strand(), session};
     auto event = co_await next_event(machine.strand(), session);
     if (!event) co_return fail(std::move(event).error());
@@ -104,6 +101,7 @@ Awaitable<Result<Response>> start_detached(vm::Vm& machine, std::shared_ptr<Sess
         if (!end->complaint.empty())
             co_return fail(Errc::not_found, end->complaint.substr(0, end->complaint.size() - 1));
     }
+    if (input) co_await send_input(machine.strand(), session, *input);
     guard.on_exit(SessionGuard::Leave::detach);
     co_return json_response(wire::to_json(started), 202);
 }
@@ -170,7 +168,7 @@ Awaitable<Result<Response>> exec(Call& call) {
     if (request->timeout_ms) limit = std::chrono::milliseconds{*request->timeout_ms};
     auto session = co_await (*machine)->open(session_spec(*request, Transport::rest, limit));
     if (!session) co_return fail(std::move(session).error());
-    if (request->detach) co_return co_await start_detached(**machine, *session);
+    if (request->detach) co_return co_await start_detached(**machine, *session, request->input);
 
     const auto listing = call.services.live_sessions.list(**machine, *session, (*session)->id());
     SessionGuard guard{(*machine)->strand(), *session};

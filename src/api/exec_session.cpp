@@ -24,7 +24,10 @@ proto::SessionSpec session_spec(const wire::ExecRequest& request, Transport tran
     } else {
         // The original's `stdout` holds both streams, in order. Its `tty` meant nothing.
         exec.merge_error_output = !request.separate;
-        if (request.detach) spec.on_disconnect = proto::Disconnect::detach;
+        if (request.detach) {
+            spec.on_disconnect = proto::Disconnect::detach;
+            exec.input = exec.input || request.stream_stdin;
+        }
     }
     spec.operation = std::move(exec);
     spec.label = request.label;

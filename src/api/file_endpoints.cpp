@@ -10,6 +10,8 @@
 
 namespace noid::api {
 
+// Operations are variables of their own: g++ 12 destroys an aggregate twice that is written inside a
+// co_await expression.
 namespace {
 
 using channel::Session;
@@ -182,7 +184,8 @@ Awaitable<Result<Response>> get_file(Call& call) {
     const auto offset = number_parameter(call.target, "offset", 0, std::numeric_limits<std::int64_t>::max());
     if (!offset) co_return fail(offset.error());
     const std::uint64_t first = range ? range->first : offset->value_or(0);
-    auto download = co_await Download::open(*machine, proto::FileRead{*path, first});
+    proto::Operation read = proto::FileRead{*path, first};
+    auto download = co_await Download::open(*machine, std::move(read));
     if (!download) co_return fail(std::move(download).error());
     const auto& stat = (*download)->stat();
     if (!stat) co_return fail(Errc::corrupt, "the guest said nothing about the file");
@@ -231,8 +234,8 @@ Awaitable<Result<Response>> put_file(Call& call) {
     if (!user) co_return fail(std::move(user).error());
     const auto parents = flag_parameter(call.target, "parents");
     if (!parents) co_return fail(parents.error());
-    co_return co_await upload(call, **machine,
-                              proto::FileWrite{std::move(*path), *mode, std::move(*user), *parents});
+    proto::Operation write = proto::FileWrite{std::move(*path), *mode, std::move(*user), *parents};
+    co_return co_await upload(call, **machine, std::move(write));
 }
 
 Awaitable<Result<Response>> get_archive(Call& call) {
@@ -240,7 +243,8 @@ Awaitable<Result<Response>> get_archive(Call& call) {
     if (!machine) co_return fail(machine.error());
     auto path = guest_path(call);
     if (!path) co_return fail(std::move(path).error());
-    auto download = co_await Download::open(*machine, proto::TarRead{std::move(*path)});
+    proto::Operation read = proto::TarRead{std::move(*path)};
+    auto download = co_await Download::open(*machine, std::move(read));
     if (!download) co_return fail(std::move(download).error());
     Response head;
     head.content_type = "application/x-tar";
@@ -262,7 +266,8 @@ Awaitable<Result<Response>> put_archive(Call& call) {
     if (!path) co_return fail(std::move(path).error());
     auto user = owner_parameter(call.target);
     if (!user) co_return fail(std::move(user).error());
-    co_return co_await upload(call, **machine, proto::TarWrite{std::move(*path), std::move(*user)});
+    proto::Operation write = proto::TarWrite{std::move(*path), std::move(*user)};
+    co_return co_await upload(call, **machine, std::move(write));
 }
 
 }  // namespace noid::api

@@ -88,6 +88,16 @@ Awaitable<Result<void>> write_input(const asio::any_io_executor& strand,
     co_return co_await on_strand(strand, std::move(write));
 }
 
+Awaitable<void> send_input(const asio::any_io_executor& strand, std::shared_ptr<channel::Session> session,
+                           std::string_view input) {
+    while (!input.empty()) {
+        const std::string_view part = input.substr(0, proto::max_payload);
+        if (const auto written = co_await write_input(strand, session, std::string{part}); !written) break;
+        input.remove_prefix(part.size());
+    }
+    close_input(strand, session);
+}
+
 void close_input(const asio::any_io_executor& strand, const std::shared_ptr<channel::Session>& session) {
     asio::post(strand, [session] { session->close_input(); });
 }

@@ -50,6 +50,9 @@ void acknowledge(const asio::any_io_executor& strand, const std::shared_ptr<chan
 [[nodiscard]] Awaitable<Result<void>> write_input(const asio::any_io_executor& strand,
                                                   std::shared_ptr<channel::Session> session,
                                                   std::string bytes);
+// All of a session's input and its end. What the session does not read is lost, as with a closed pipe.
+[[nodiscard]] Awaitable<void> send_input(const asio::any_io_executor& strand,
+                                         std::shared_ptr<channel::Session> session, std::string_view input);
 void close_input(const asio::any_io_executor& strand, const std::shared_ptr<channel::Session>& session);
 
 // Never returns by itself: the side of a race that has nothing to wait for.

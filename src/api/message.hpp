@@ -11,7 +11,7 @@
 // HTTP as the endpoints see it: values, without Beast.
 namespace noid::api {
 
-enum class Method : std::uint8_t { get, head, post, put, delete_, options, other };
+enum class Method : std::uint8_t { get, head, post, put, patch, delete_, options, other };
 [[nodiscard]] std::string_view name_of(Method method) noexcept;
 
 struct Response {

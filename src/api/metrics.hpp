@@ -29,6 +29,7 @@ class Metrics {
   public:
     void count_request(unsigned status) noexcept;
     void count_creation(std::chrono::nanoseconds duration) noexcept { creations_.observe(duration); }
+    void count_checkpoint(std::chrono::nanoseconds duration) noexcept { checkpoints_.observe(duration); }
     std::atomic<std::int64_t> connections{0};
     std::atomic<std::int64_t> web_sockets{0};
 

@@ -73,7 +73,8 @@ Routing Router::route(Method method, const Target& target, bool upgrade) const {
         if (!wrong.allow.empty()) wrong.allow += ", ";
         wrong.allow += name;
     };
-    for (const Method candidate : {Method::get, Method::head, Method::post, Method::put, Method::delete_}) {
+    for (const Method candidate :
+         {Method::get, Method::head, Method::post, Method::put, Method::patch, Method::delete_}) {
         if (std::any_of(here.begin(), here.end(), [&](const Route* r) { return serves(*r, candidate); }))
             allow(name_of(candidate));
     }

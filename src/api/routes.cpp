@@ -12,6 +12,15 @@ constexpr Route open(std::string_view pattern, Immediate endpoint) {
     return Route{.method = get, .pattern = pattern, .access = Access::open, .endpoint = endpoint};
 }
 
+// Takes as long as it takes: it has a limit of its own, or is a stream.
+constexpr Route acting(Method method, std::string_view pattern, Waiting endpoint, Input input = Input::none) {
+    return Route{.method = method,
+                 .pattern = pattern,
+                 .endpoint = endpoint,
+                 .input = input,
+                 .deadline = Deadline::own};
+}
+
 constexpr Route web_socket(std::string_view pattern, Waiting endpoint) {
     return Route{.method = get,
                  .pattern = pattern,
@@ -24,7 +33,6 @@ constexpr Route redirected(Method method, std::string_view pattern, Immediate en
     return Route{.method = method, .pattern = pattern, .endpoint = endpoint};
 }
 
-// Creating, starting and stopping have the boot's and the shut-down's own limits.
 constexpr std::array main_table{
     open("/health", get_health),
     open("/healthz", get_health),
@@ -34,22 +42,30 @@ constexpr std::array main_table{
     Route{.method = get, .pattern = "/v1/whoami", .endpoint = get_whoami},
     Route{.method = get, .pattern = "/v1/capabilities", .endpoint = get_capabilities},
     Route{.method = get, .pattern = "/v1/vms", .endpoint = list_vms},
-    Route{.method = post,
-          .pattern = "/v1/vms",
-          .endpoint = create_vm,
-          .input = Input::json,
-          .deadline = Deadline::own},
+    acting(post, "/v1/vms", create_vm, Input::json),
     Route{.method = get, .pattern = "/v1/vms/{name}", .endpoint = get_vm},
-    Route{.method = delete_, .pattern = "/v1/vms/{name}", .endpoint = delete_vm, .deadline = Deadline::own},
-    Route{.method = post, .pattern = "/v1/vms/{name}/start", .endpoint = start_vm, .deadline = Deadline::own},
-    Route{.method = post, .pattern = "/v1/vms/{name}/stop", .endpoint = stop_vm, .deadline = Deadline::own},
-    Route{.method = post, .pattern = "/v1/vms/{name}/pause", .endpoint = pause_vm},
-    Route{.method = post, .pattern = "/v1/vms/{name}/resume", .endpoint = resume_vm},
-    Route{.method = post,
-          .pattern = "/v1/vms/{name}/exec",
-          .endpoint = exec,
-          .input = Input::json,
-          .deadline = Deadline::own},
+    acting(delete_, "/v1/vms/{name}", delete_vm),
+    acting(post, "/v1/vms/{name}/start", start_vm),
+    acting(post, "/v1/vms/{name}/stop", stop_vm),
+    acting(post, "/v1/vms/{name}/pause", pause_vm),
+    acting(post, "/v1/vms/{name}/resume", resume_vm),
+    acting(post, "/v1/vms/{name}/suspend", suspend_vm),
+    Route{.method = get, .pattern = "/v1/vms/{name}/policy", .endpoint = get_policy},
+    Route{.method = put, .pattern = "/v1/vms/{name}/policy", .endpoint = put_policy, .input = Input::json},
+    Route{.method = get, .pattern = "/v1/vms/{name}/checkpoints", .endpoint = list_checkpoints},
+    acting(post, "/v1/vms/{name}/checkpoints", create_checkpoint, Input::json),
+    acting(post, "/v1/vms/{name}/checkpoints/prune", prune_checkpoints, Input::json),
+    acting(post, "/v1/vms/{name}/checkpoints/import", import_checkpoint, Input::stream),
+    Route{.method = get, .pattern = "/v1/vms/{name}/checkpoints/{which}", .endpoint = get_checkpoint},
+    Route{.method = patch,
+          .pattern = "/v1/vms/{name}/checkpoints/{which}",
+          .endpoint = change_checkpoint,
+          .input = Input::json},
+    acting(delete_, "/v1/vms/{name}/checkpoints/{which}", delete_checkpoint),
+    acting(get, "/v1/vms/{name}/checkpoints/{which}/export", export_checkpoint),
+    acting(post, "/v1/vms/{name}/restore", restore_checkpoint, Input::json),
+    acting(post, "/v1/vms/{name}/fork", fork_vm, Input::json),
+    acting(post, "/v1/vms/{name}/exec", exec, Input::json),
     web_socket("/v1/vms/{name}/exec", exec_stream),
     web_socket("/v1/vms/{name}/console", console_stream),
     web_socket("/v1/vms/{name}/tcp", tcp_stream),
@@ -60,22 +76,11 @@ constexpr std::array main_table{
           .endpoint = signal_session,
           .input = Input::json},
     web_socket("/v1/vms/{name}/sessions/{id}/attach", attach_stream),
-    Route{.method = get, .pattern = "/v1/vms/{name}/logs", .endpoint = get_logs, .deadline = Deadline::own},
-    Route{.method = get, .pattern = "/v1/vms/{name}/files", .endpoint = get_file, .deadline = Deadline::own},
-    Route{.method = put,
-          .pattern = "/v1/vms/{name}/files",
-          .endpoint = put_file,
-          .input = Input::stream,
-          .deadline = Deadline::own},
-    Route{.method = get,
-          .pattern = "/v1/vms/{name}/archive",
-          .endpoint = get_archive,
-          .deadline = Deadline::own},
-    Route{.method = put,
-          .pattern = "/v1/vms/{name}/archive",
-          .endpoint = put_archive,
-          .input = Input::stream,
-          .deadline = Deadline::own},
+    acting(get, "/v1/vms/{name}/logs", get_logs),
+    acting(get, "/v1/vms/{name}/files", get_file),
+    acting(put, "/v1/vms/{name}/files", put_file, Input::stream),
+    acting(get, "/v1/vms/{name}/archive", get_archive),
+    acting(put, "/v1/vms/{name}/archive", put_archive, Input::stream),
     redirected(get, "/vms/{*rest}", redirect_vms),
     redirected(post, "/vms/{*rest}", redirect_vms),
     redirected(put, "/vms/{*rest}", redirect_vms),
@@ -86,7 +91,7 @@ constexpr std::array main_table{
 };
 
 constexpr std::array metrics_table{
-    open("/metrics", get_metrics),
+    Route{.method = get, .pattern = "/metrics", .access = Access::open, .endpoint = get_metrics},
     open("/health", get_health),
 };
 

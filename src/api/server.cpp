@@ -111,6 +111,7 @@ class Server final : public ApiServer {
                     config,
                     Authenticator{[&engine](std::string_view token) { return engine.authenticate(token); }},
                     {},
+                    {},
                     {}},
           main_{std::move(main)},
           metrics_{std::move(metrics)},

@@ -19,10 +19,11 @@ Result<Response> get_openapi(Call&) {
     return Response::json(std::string{openapi_document()});
 }
 
-Result<Response> get_metrics(Call& call) {
-    Response response = Response::text(call.services.metrics.page(call.services.engine.numbers()));
+Awaitable<Result<Response>> get_metrics(Call& call) {
+    const vm::EngineNumbers numbers = co_await call.services.engine.numbers();
+    Response response = Response::text(call.services.metrics.page(numbers));
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    return response;
+    co_return response;
 }
 
 Result<Response> get_whoami(Call& call) {
@@ -39,7 +40,8 @@ Result<Response> get_capabilities(Call& call) {
     capabilities.max_cpus = config.limits.max_vcpus_per_vm;
     capabilities.max_disk_mib = config.limits.max_disk_per_vm.count;
     capabilities.vmm = vmm::name_of(call.services.engine.vmm().kind);
-    capabilities.features = {"archive", "console", "files", "logs", "sessions", "tcp"};
+    capabilities.features = {"archive",  "checkpoints", "console",  "files",   "fork", "logs",
+                             "policies", "restore",     "sessions", "suspend", "tcp"};
     return json_response(wire::to_json(capabilities));
 }
 

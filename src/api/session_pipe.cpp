@@ -120,8 +120,9 @@ class SessionPipe {
         acknowledged_input_ = *input;
         announced_ = true;
         input_event_.cancel();
-        co_return co_await socket_.write_text(wire::to_text(wire::SessionOpened{
-            proto::to_string(session_->id()), pid, delivered_.out, delivered_.err, *input}));
+        const wire::ServerMessage opened = wire::SessionOpened{proto::to_string(session_->id()), pid,
+                                                               delivered_.out, delivered_.err, *input};
+        co_return co_await socket_.write_text(wire::to_text(opened));
     }
 
     Awaitable<void> report_end(const Session::Ended& ended) {

@@ -76,12 +76,7 @@ Awaitable<Result<void>> run_exec(Call& call, WebSocket& socket) {
     if (request->input) {
         // At most one request body: it fits into the window or is held by the session's writer.
         SessionGuard guard{strand, *session};
-        for (std::string_view rest = *request->input; !rest.empty();) {
-            const std::string_view part = rest.substr(0, proto::max_payload);
-            if (auto written = co_await write_input(strand, *session, std::string{part}); !written) break;
-            rest.remove_prefix(part.size());
-        }
-        close_input(strand, *session);
+        co_await send_input(strand, *session, *request->input);
         guard.on_exit(SessionGuard::Leave::nothing);
     }
     const bool takes_input = request->stream_stdin || (request->tty && !request->input);
@@ -254,7 +249,7 @@ Awaitable<Result<Response>> console_stream(Call& call) {
 
 namespace {
 
-Awaitable<Result<bool>> copy_console(Exchange& exchange, const asio::any_io_executor& strand,
+Awaitable<Result<bool>> copy_console(Exchange& exchange, asio::any_io_executor strand,
                                      std::shared_ptr<vm::ConsoleReader> reader) {
     while (true) {
         auto next = [reader] { return reader->next(); };

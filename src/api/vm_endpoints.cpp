@@ -6,6 +6,7 @@
 
 #include "api/endpoint_input.hpp"
 #include "api/endpoints.hpp"
+#include "api/vm_answer.hpp"
 #include "wire/names.hpp"
 #include "wire/utf8.hpp"
 #include "wire/vm.hpp"
@@ -26,45 +27,6 @@ vm::NetworkMode to_vm(wire::Network network) noexcept {
             return vm::NetworkMode::open;
     }
     return vm::NetworkMode::open;
-}
-
-std::int64_t unix_now() noexcept {
-    const auto since = std::chrono::system_clock::now().time_since_epoch();
-    return std::chrono::duration_cast<std::chrono::seconds>(since).count();
-}
-
-wire::VmInfo to_wire(vm::VmView view) {
-    wire::VmInfo info;
-    info.name = std::move(view.name);
-    info.state = vm::name_of(view.state);
-    info.cpus = view.cpus;
-    info.mem_mib = view.memory.count;
-    info.created_at = std::move(view.created_at);
-    info.disk_mib = view.disk.count;
-    info.labels = std::move(view.labels);
-    info.image = std::move(view.image);
-    info.address = std::move(view.address);
-    info.vmm = std::move(view.vmm);
-    info.start = std::move(view.start_kind);
-    info.reason = std::move(view.reason);
-    info.warnings = std::move(view.warnings);
-    if (view.started_unix && view.state == vm::State::running) {
-        const std::int64_t uptime = unix_now() - *view.started_unix;
-        info.uptime_s = static_cast<std::uint64_t>(std::max<std::int64_t>(uptime, 0));
-    }
-    info.disk_used_bytes = view.disk_used;
-    info.memory_used_bytes = view.memory_used;
-    info.cpu_seconds = view.cpu_seconds;
-    info.guest_memory_available_bytes = view.guest_memory_available;
-    info.guest_disk_free_bytes = view.guest_disk_free;
-    // The guest says these: bounded, and made fit for JSON.
-    if (view.agent_version) info.agent_version = wire::clipped(*view.agent_version);
-    if (view.guest_os) info.guest_os = wire::clipped(*view.guest_os);
-    return info;
-}
-
-Response vm_response(vm::VmView view, unsigned status = 200) {
-    return json_response(wire::to_json(to_wire(std::move(view))), status);
 }
 
 // The filters and the page that a list asks for.
@@ -175,7 +137,9 @@ Awaitable<Result<Response>> create_vm(Call& call) {
     co_return response;
 }
 
-Result<Response> list_vms(Call& call) {
+namespace {
+
+Result<Response> list_matching(Call& call) {
     const auto query = ListQuery::parse(call.target);
     if (!query) return fail(query.error());
     std::vector<vm::VmView> views = call.tenant->list();
@@ -205,6 +169,19 @@ Result<Response> list_vms(Call& call) {
         response.headers.emplace_back(
             "Link", "</v1/vms?limit=" + std::to_string(query->limit) + "&cursor=" + next + ">; rel=\"next\"");
     }
+    return response;
+}
+
+}  // namespace
+
+Result<Response> list_vms(Call& call) {
+    if (!call.target.query.empty()) return list_matching(call);
+    // The revision is read first: a change after that makes the answer kept here be missed, not wrong.
+    const ListCache::Version version{call.tenant->revision(), unix_now()};
+    if (const auto body = call.services.lists.find(call.tenant->user_id(), version))
+        return Response::json(*body);
+    auto response = list_matching(call);
+    if (response) call.services.lists.keep(call.tenant->user_id(), version, response->body);
     return response;
 }
 
@@ -243,6 +220,10 @@ Awaitable<Result<Response>> pause_vm(Call& call) {
 
 Awaitable<Result<Response>> resume_vm(Call& call) {
     return change_state(call, [](vm::Vm& machine, const Target&) { return machine.resume(); });
+}
+
+Awaitable<Result<Response>> suspend_vm(Call& call) {
+    return change_state(call, [](vm::Vm& machine, const Target&) { return machine.suspend(); });
 }
 
 }  // namespace noid::api

@@ -38,9 +38,10 @@ struct ExecRequest {
     bool separate = false;                    // REST: stderr apart instead of within stdout
     bool detach = false;                      // REST: start it and answer at once
     std::string label;                        // shown in the list of sessions
+    // stdin arrives in 0x03 frames; else it is empty. With `detach` from whoever attaches.
+    bool stream_stdin = false;
     // WebSocket only.
-    bool stream_stdin = false;  // stdin arrives in 0x03 frames; else it is empty
-    bool resumable = false;     // announce the session, use acknowledgements
+    bool resumable = false;  // announce the session, use acknowledgements
     OnDisconnect on_disconnect = OnDisconnect::cancel;
     std::optional<std::uint64_t> hold_ms;  // stand still that long for the client to come back
     std::optional<WindowSize> size;        // of the tty

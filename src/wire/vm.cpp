@@ -68,6 +68,7 @@ Result<VmInfo> VmInfo::from_json(const json::value& value) {
     fields.optional("address", vm.address);
     fields.optional("vmm", vm.vmm);
     fields.optional("start", vm.start);
+    fields.optional("origin", vm.origin);
     fields.optional("reason", vm.reason);
     fields.optional("warnings", vm.warnings);
     fields.optional("uptime_s", vm.uptime_s);
@@ -84,7 +85,7 @@ Result<VmInfo> VmInfo::from_json(const json::value& value) {
 
 json::object to_json(const VmInfo& vm, json::storage_ptr storage) {
     json::object out(storage);
-    out.reserve(21);
+    out.reserve(22);
     out.emplace("name", vm.name);
     out.emplace("state", vm.state);
     out.emplace("cpus", vm.cpus);
@@ -96,6 +97,7 @@ json::object to_json(const VmInfo& vm, json::storage_ptr storage) {
     out.emplace("address", vm.address);
     out.emplace("vmm", vm.vmm);
     out.emplace("start", vm.start);
+    if (!vm.origin.empty()) out.emplace("origin", vm.origin);
     if (!vm.reason.empty()) out.emplace("reason", vm.reason);
     if (!vm.warnings.empty()) out.emplace("warnings", to_json(vm.warnings, storage));
     put(out, "uptime_s", vm.uptime_s);
