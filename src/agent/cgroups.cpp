@@ -34,16 +34,18 @@ Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
     owner_ = std::exchange(other.owner_, nullptr);
     name_ = std::move(other.name_);
     directory_ = std::move(other.directory_);
+    killed_ = other.killed_;
     return *this;
 }
 
 void Cgroup::give_back() noexcept {
     if (!directory_ || !owner_) return;
     directory_.reset();
-    owner_->returned_.push_back(std::move(name_));
+    owner_->returned_.push_back({std::move(name_), killed_});
 }
 
-bool Cgroup::kill() const noexcept {
+bool Cgroup::kill() noexcept {
+    killed_ = true;
     const Fd file{::openat(directory_.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC)};
     return file && ::write(file.get(), "1", 1) == 1;
 }
@@ -64,13 +66,13 @@ bool Cgroups::find_hierarchy() {
 }
 
 void Cgroups::sort_out_returned() {
-    std::erase_if(returned_, [this](const std::string& name) {
-        if (!is_empty(parent_.get(), name)) return false;
-        if (spare_.size() < max_spare) {
-            spare_.push_back(name);
+    std::erase_if(returned_, [this](const Returned& returned) {
+        if (!is_empty(parent_.get(), returned.name)) return false;
+        if (!returned.killed && spare_.size() < max_spare) {
+            spare_.push_back(returned.name);
             return true;
         }
-        return ::unlinkat(parent_.get(), name.c_str(), AT_REMOVEDIR) == 0;
+        return ::unlinkat(parent_.get(), returned.name.c_str(), AT_REMOVEDIR) == 0;
     });
 }
 
@@ -94,9 +96,8 @@ Cgroup Cgroups::acquire() {
 
 Cgroups::~Cgroups() {
     if (!parent_) return;
-    for (const auto* names : {&spare_, &returned_}) {
-        for (const auto& name : *names) ::unlinkat(parent_.get(), name.c_str(), AT_REMOVEDIR);
-    }
+    for (const auto& name : spare_) ::unlinkat(parent_.get(), name.c_str(), AT_REMOVEDIR);
+    for (const auto& returned : returned_) ::unlinkat(parent_.get(), returned.name.c_str(), AT_REMOVEDIR);
     ::rmdir(parent_path_.c_str());
 }
 

@@ -23,7 +23,7 @@ class Cgroup {
     // For clone3's CLONE_INTO_CGROUP.
     [[nodiscard]] int directory() const noexcept { return directory_.get(); }
     // SIGKILL to every process in it. False when this kernel cannot (before 5.14).
-    bool kill() const noexcept;
+    bool kill() noexcept;
 
   private:
     friend class Cgroups;
@@ -32,10 +32,12 @@ class Cgroup {
     Cgroups* owner_ = nullptr;
     std::string name_;
     Fd directory_;
+    bool killed_ = false;
 };
 
 // Hands out cgroups of the version 2 hierarchy, where the image has mounted one. Empty ones are used
-// again: making one takes longer than starting a process.
+// again, as making one takes longer than starting a process, but none that was killed: Linux since 6.14
+// also kills what is started in such a cgroup later, if clone3 starts it there.
 class Cgroups {
   public:
     Cgroups() = default;
@@ -52,11 +54,15 @@ class Cgroups {
     [[nodiscard]] bool find_hierarchy();
     void sort_out_returned();
 
+    struct Returned {
+        std::string name;  // it may still have processes
+        bool killed;
+    };
     Fd parent_;
     std::string parent_path_;
     std::uint64_t next_ = 1;
     std::vector<std::string> spare_;
-    std::vector<std::string> returned_;  // may still have processes
+    std::vector<Returned> returned_;
 };
 
 }  // namespace noid::agent

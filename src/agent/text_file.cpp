@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
@@ -34,18 +35,20 @@ Result<void> write_in_place(const std::string& path, std::string_view text) {
 Result<std::string> read_text_file(const std::string& path, std::size_t limit) {
     const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (!file) return fail_errno(errno, "read " + path);
-    std::string text(limit + 1, '\0');
-    std::size_t filled = 0;
-    while (filled < text.size()) {
-        const ssize_t size = ::read(file.get(), text.data() + filled, text.size() - filled);
-        if (size < 0 && errno == EINTR) continue;
+    // Most files are far smaller than their limit, whose pages should not be touched for them.
+    constexpr std::size_t first_piece = 4096;
+    std::string text;
+    while (text.size() <= limit) {
+        const std::size_t filled = text.size();
+        text.resize(std::min(limit + 1, filled + std::max(filled, first_piece)));
+        ssize_t size = -1;
+        do size = ::read(file.get(), text.data() + filled, text.size() - filled);
+        while (size < 0 && errno == EINTR);
         if (size < 0) return fail_errno(errno, "read " + path);
-        if (size == 0) break;
-        filled += static_cast<std::size_t>(size);
+        text.resize(filled + static_cast<std::size_t>(size));
+        if (size == 0) return text;
     }
-    if (filled > limit) return fail(Errc::too_large, path + " is too large");
-    text.resize(filled);
-    return text;
+    return fail(Errc::too_large, path + " is too large");
 }
 
 Result<void> replace_text_file(const std::string& path, std::string_view text) {

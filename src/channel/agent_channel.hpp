@@ -32,7 +32,8 @@ class AgentChannel {
     // Ends the channel: sessions get `unavailable`, the transport is closed. Final.
     virtual void stop() = 0;
 
-    // Waits until the agent has answered a handshake (at once if it has). This is what "ready" means.
+    // Waits until the agent has answered the handshake of the present connection (at once if it has).
+    // This is what "ready" means.
     virtual Awaitable<Result<proto::AgentInfo>> ready(std::chrono::milliseconds limit) = 0;
 
     // Before a snapshot: finishes the frame being written and holds back further ones. Sessions

@@ -20,7 +20,9 @@ namespace noid::channel {
 // stands still and goes on at the same offset after the reconnect; no byte is lost or doubled.
 //
 // Lives on the VM's strand; every member is called there. Get one from AgentChannel::open or
-// attach. Dropping the last reference leaves the session to its `Disconnect` policy in the guest.
+// attach. Dropping the last reference (on any thread) leaves the session to its `Disconnect` policy in
+// the guest; one that gave its Ended event is forgotten there. Who may still want to read an ended
+// session again, because its client may not have got everything, calls release().
 class Session {
   public:
     Session() = default;
@@ -30,29 +32,22 @@ class Session {
 
     [[nodiscard]] virtual proto::SessionId id() const = 0;
 
-    // Bytes the guest sent. `offset` counts from the stream's first byte.
-    struct Output {
-        proto::OutputStream stream = proto::OutputStream::out;
-        std::uint64_t offset = 0;
-        std::string bytes;
-    };
+    // Bytes the guest sent: stream, offset (from the stream's first byte), bytes.
+    using Output = proto::OutputBytes;
     // A detached session produced more than was kept: `count` bytes before the next offset are gone.
-    struct Dropped {
-        proto::OutputStream stream = proto::OutputStream::out;
-        std::uint64_t count = 0;
-    };
+    using Dropped = proto::OutputDropped;
     // Facts about what is opened (FileStat for a file read), before its first byte.
     using Opened = proto::Opened;
     // The stream gives no more bytes.
-    struct OutputEnd {
-        proto::OutputStream stream = proto::OutputStream::out;
-    };
+    using OutputEnd = proto::OutputClosed;
     // The last event, after all output was delivered.
     using Ended = proto::SessionEnd;
     using Event = std::variant<Opened, Output, Dropped, OutputEnd, Ended>;
 
     // The next event. One caller at a time. After Ended: conflict. unavailable when the VM is gone
-    // for good (destroyed, dead). A broken transport is not an event: it is waited through.
+    // for good (destroyed, dead), cancelled when another consumer took the session or after detach(),
+    // release() or cancel(), not_found when the guest has lost it (it rebooted, or `hold` passed while
+    // there was no connection). A broken transport is not an event: it is waited through.
     virtual Awaitable<Result<Event>> next() = 0;
 
     // Says that output below `offset` is safe with the consumer; the guest forgets it and may send
@@ -64,10 +59,11 @@ class Session {
     // which is when the guest took enough of what came before. `conflict` after close_input().
     virtual Awaitable<Result<void>> write(std::string bytes) = 0;
     virtual void close_input() = 0;
-    // Input bytes that the process in the guest has taken; a client that lost its connection
-    // continues there.
+    // Input bytes that the process in the guest has taken; for a session that was attached, at least
+    // those that the guest had by then.
     [[nodiscard]] virtual std::uint64_t input_taken() const = 0;
-    // Bytes handed to write() so far, counted from the session's first.
+    // Bytes handed to write() so far, counted from the session's first, by whatever consumer: where
+    // a client that lost its connection goes on.
     [[nodiscard]] virtual std::uint64_t input_written() const = 0;
     // Waits until input_taken() is more than `than`, or the session has ended (then unavailable).
     virtual Awaitable<Result<std::uint64_t>> input_taken_beyond(std::uint64_t than) = 0;

@@ -55,6 +55,7 @@ class HostSession {
     // Takes leave; the guest is told as soon as it can be. left() says when that is done.
     void leave(Leave how);
     [[nodiscard]] bool leaving() const noexcept { return leave_.has_value(); }
+    [[nodiscard]] bool leaving_by(Leave how) const noexcept { return leave_ == how; }
     [[nodiscard]] bool left() const noexcept { return left_; }
     // Another consumer takes over, from these offsets. Input that was written before is kept.
     void hand_over(OutputOffsets have);
