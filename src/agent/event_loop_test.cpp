@@ -27,7 +27,9 @@ TEST(EventLoop, TellsOnceOfWhatIsNotRead) {
                                if ((events & EPOLLIN) == 0) return;
                                // The second arrival comes once the first was told of; then time for a third
                                // call, which must not come.
-                               if (++readable == 1) ASSERT_EQ(::write(to.get(), "y", 1), 1);
+                               if (++readable == 1) {
+                                   ASSERT_EQ(::write(to.get(), "y", 1), 1);
+                               }
                                stop.set(readable == 1 ? 5s : 20ms);
                            }};
     ASSERT_EQ(::write(far.get(), "x", 1), 1);
