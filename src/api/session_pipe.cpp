@@ -85,14 +85,16 @@ class SessionPipe {
 
     Awaitable<Result<void>> send_output(const Session::Output& output) {
         const wire::Channel channel = to_channel(output.stream);
+        std::uint64_t& delivered =
+            output.stream == proto::OutputStream::err ? delivered_.err : delivered_.out;
+        delivered = output.offset;
         for (std::string_view rest = output.bytes; !rest.empty();) {
             const std::string_view part = rest.substr(0, wire::max_stream_payload);
+            delivered += part.size();  // first: the acknowledgement may be here before the write returns
             if (auto sent = co_await socket_.write_binary(channel, part); !sent) co_return fail(sent.error());
             rest.remove_prefix(part.size());
         }
-        const std::uint64_t end = output.offset + output.bytes.size();
-        (output.stream == proto::OutputStream::err ? delivered_.err : delivered_.out) = end;
-        if (!options_.resumable) acknowledge(strand_, session_, output.stream, end);
+        if (!options_.resumable) acknowledge(strand_, session_, output.stream, delivered);
         co_return Result<void>{};
     }
 
