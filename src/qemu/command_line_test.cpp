@@ -8,6 +8,7 @@
 namespace noid::qemu {
 namespace {
 
+using testing::AllOf;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
@@ -45,7 +46,7 @@ TEST(CommandLine, BootsWithTheKernel) {
     EXPECT_EQ(value_of(arguments, "-initrd"), "/images/initrd.cpio");
     EXPECT_THAT(value_of(arguments, "-object"), HasSubstr("memory-backend-ram"));
     EXPECT_THAT(value_of(arguments, "-append"),
-                HasSubstr("tsc_early_khz=2500000 no_timer_check quiet root=/dev/vda"));
+                HasSubstr("tsc_early_khz=2500000 no_timer_check mitigations=off quiet root=/dev/vda"));
     EXPECT_EQ(value_of(arguments, "-smp"), "2");
     EXPECT_THAT(arguments, Not(Contains("-incoming")));
 }
@@ -64,7 +65,7 @@ TEST(CommandLine, NeedsNoClockHelpUnderKvm) {
     const auto arguments = command_line(spec(), kvm, {}, {});
     EXPECT_EQ(value_of(arguments, "-accel"), "kvm");
     EXPECT_EQ(value_of(arguments, "-cpu"), "host");
-    EXPECT_THAT(value_of(arguments, "-append"), Not(HasSubstr("tsc")));
+    EXPECT_THAT(value_of(arguments, "-append"), AllOf(Not(HasSubstr("tsc")), Not(HasSubstr("mitigations"))));
 }
 
 TEST(CommandLine, AttachesTheTap) {

@@ -95,7 +95,6 @@ vmm::MachineSpec MachineTest::machine_in(const std::string& name) {
     spec.memory = MiB{128};
     spec.kernel = kernel_;
     spec.initrd = initrd_;
-    spec.kernel_arguments = "quiet";
     return spec;
 }
 
