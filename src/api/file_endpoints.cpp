@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <limits>
+#include <utility>
 
 #include "api/endpoint_input.hpp"
 #include "api/endpoints.hpp"
@@ -53,9 +54,7 @@ class Download {
     Awaitable<Result<void>> copy(Exchange& exchange, std::uint64_t least, std::uint64_t limit) {
         std::uint64_t copied = 0;
         while (copied < limit) {
-            Result<Session::Event> event =
-                early_ ? Result<Session::Event>{std::move(*early_)} : co_await next_event(strand_, session_);
-            early_.reset();
+            auto event = co_await next_or_early();
             if (!event) co_return fail(std::move(event).error());
             if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
                 guard_.on_exit(SessionGuard::Leave::nothing);
@@ -76,6 +75,11 @@ class Download {
     }
 
   private:
+    Awaitable<Result<Session::Event>> next_or_early() {
+        if (early_) co_return Session::Event{*std::exchange(early_, std::nullopt)};
+        co_return co_await next_event(strand_, session_);
+    }
+
     std::shared_ptr<vm::Vm> machine_;
     asio::any_io_executor strand_;
     std::shared_ptr<Session> session_;

@@ -83,7 +83,7 @@ Response redirect(const Target& target, std::string location) {
 
 Result<Response> redirect_vms(Call& call) {
     std::string location = "/v1";
-    for (const std::string& segment : call.target.segments) location += "/" + escaped(segment);
+    for (const std::string& segment : call.target.segments) location.append("/").append(escaped(segment));
     return redirect(call.target, std::move(location));
 }
 

@@ -65,7 +65,8 @@ class SessionPipe {
             if (!event) {
                 // Taken over by another client, or the VM is gone: nothing is left to hold or cancel.
                 guard_.on_exit(SessionGuard::Leave::nothing);
-                co_await say_farewell(error_text(event.error()));
+                std::string last = killed_ ? wire::to_text(killed_result()) : error_text(event.error());
+                co_await say_farewell(std::move(last));
                 co_return;
             }
             if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
@@ -141,6 +142,12 @@ class SessionPipe {
         co_await say_farewell(wire::to_text(end->result));
     }
 
+    // Of a session that this client killed: the guest says nothing more about it.
+    [[nodiscard]] wire::ServerMessage killed_result() const {
+        constexpr std::int32_t sigkill = 9;
+        return wire::ExecResult{128 + sigkill, false, truncated_, sigkill};
+    }
+
     Awaitable<void> say_farewell(std::string text) {
         const auto sent = co_await socket_.write_text(std::move(text));
         if (sent) co_await socket_.close();
@@ -193,6 +200,7 @@ class SessionPipe {
             guard_.on_exit(SessionGuard::Leave::detach);
             leaving_ = true;
         } else if (std::holds_alternative<wire::Cancel>(*message)) {
+            killed_ = true;
             tell([](Session& session) { session.cancel(); });
         } else if (const auto* ack = std::get_if<wire::Acknowledge>(&*message)) {
             return take_acknowledgement(*ack);
@@ -282,6 +290,7 @@ class SessionPipe {
     proto::OutputOffsets delivered_;
     bool truncated_ = false;
     bool leaving_ = false;
+    bool killed_ = false;  // by our client's word
     std::deque<std::string> input_;
     std::uint64_t queued_bytes_ = 0;
     bool input_ended_ = false;
