@@ -1,5 +1,6 @@
 #include "firecracker/machine.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,9 +9,11 @@
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
+#include "firecracker/jail.hpp"
 
 namespace noid::firecracker {
 
@@ -23,6 +26,8 @@ namespace {
 constexpr std::string_view connect_agent_port = "CONNECT 1024\n";
 constexpr std::size_t greeting_limit = 32;  // "OK 1073741824\n"
 constexpr auto command_deadline = 10s;
+// Of one step; the start reads kernel and initrd from a disk that may be busy.
+constexpr auto boot_deadline = 60s;
 constexpr auto ready_deadline = 10s;
 constexpr auto greeting_deadline = 5s;
 constexpr auto console_deadline = 5s;
@@ -91,11 +96,13 @@ std::uint64_t bytes_written(pid_t pid) {
 
 }  // namespace
 
-Machine::Machine(Fd directory, MiB memory, launcher::Process process, StdioFifos stdio)
-    : directory_{std::move(directory)},
-      memory_{memory},
-      process_{std::move(process)},
-      stdio_{std::move(stdio)} {}
+Machine::Machine(Parts parts)
+    : directory_{std::move(parts.directory)},
+      memory_{parts.memory},
+      features_{parts.features},
+      user_{std::move(parts.user)},
+      process_{std::move(parts.process)},
+      stdio_{std::move(parts.stdio)} {}
 
 Awaitable<Result<void>> Machine::api_ready() {
     // Firecracker logs after each step of its start, also after it listens: a line is the signal to try.
@@ -120,7 +127,7 @@ Awaitable<Result<void>> Machine::api_ready() {
 
 Awaitable<Result<void>> Machine::boot(const vmm::MachineSpec& spec) {
     for (auto& request : firecracker::boot(spec)) {
-        if (auto done = co_await command(std::move(request), command_deadline); !done) co_return done;
+        if (auto done = co_await command(std::move(request), boot_deadline); !done) co_return done;
     }
     state_ = State::running;
     co_return Result<void>{};
@@ -129,7 +136,10 @@ Awaitable<Result<void>> Machine::boot(const vmm::MachineSpec& spec) {
 Awaitable<Result<void>> Machine::load(const vmm::MachineSpec& spec, const vmm::SnapshotFiles& files,
                                       vmm::Vmm::Wake wake) {
     auto done = co_await command(load_snapshot(spec, files, wake), memory_deadline());
-    if (done) state_ = wake == vmm::Vmm::Wake::running ? State::running : State::paused;
+    if (done) {
+        state_ = wake == vmm::Vmm::Wake::running ? State::running : State::paused;
+        paused_bare_ = false;
+    }
     co_return done;
 }
 
@@ -140,11 +150,17 @@ Awaitable<Result<Socket>> Machine::connect_agent() {
 }
 
 Awaitable<Result<void>> Machine::pause() {
-    return change_state(firecracker::pause(), State::running, State::paused);
+    auto done = co_await change_state(firecracker::pause(), State::running, State::paused);
+    if (done) paused_bare_ = true;
+    co_return done;
 }
 
 Awaitable<Result<void>> Machine::resume() {
-    return change_state(firecracker::resume(), State::paused, State::running);
+    const auto now = co_await state();
+    if (now && *now == State::paused && paused_bare_ && !features_.bare_pause) {
+        if (auto done = co_await reset_vsock(); !done) co_return done;
+    }
+    co_return co_await change_state(firecracker::resume(), State::paused, State::running);
 }
 
 Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) {
@@ -153,6 +169,11 @@ Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files
     if (*now != State::paused) co_return fail(Errc::conflict, "only a paused VM can be saved");
     if (auto ready = prepare_files(directory_, files, kind, memory_); !ready)
         co_return fail(std::move(ready.error()));
+
+    if (user_ && kind == vmm::SnapshotKind::incremental) {
+        if (auto done = let_write(directory_, files.memory, *user_); !done)
+            co_return fail(std::move(done.error()));
+    }
 
     const auto pid = identity().pid;
     const auto written_before = bytes_written(pid);
@@ -164,6 +185,10 @@ Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files
         std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
     report.bytes_written = bytes_written(pid) - written_before;
     state_ = State::paused;
+    paused_bare_ = false;
+    if (user_) {
+        if (auto sealed = seal(directory_, files); !sealed) co_return fail(std::move(sealed.error()));
+    }
     co_return report;
 }
 
@@ -176,10 +201,12 @@ Awaitable<vmm::Exit> Machine::exited() {
     co_return exit_reason(status, ended_by_, stdio_.last_words());
 }
 
-Awaitable<Result<void>> Machine::kill(std::chrono::milliseconds grace) {
+Awaitable<Result<void>> Machine::kill(std::chrono::milliseconds /*grace*/) {
     if (!process_.has_exited()) ended_by_ = EndedBy::us;
-    const auto stopped = co_await process_.stop(grace);
-    if (!stopped) co_return fail(stopped.error());
+    // Not SIGTERM: Firecracker only dies of it, and as process 1 of its namespace would not even do that.
+    if (auto sent = process_.signal(SIGKILL); !sent && sent.error().code != Errc::not_found)
+        co_return fail(std::move(sent.error()));
+    co_await process_.exited();
     co_return Result<void>{};
 }
 
@@ -203,6 +230,21 @@ Awaitable<Result<void>> Machine::change_state(Request request, State from, State
     auto done = co_await command(std::move(request), command_deadline);
     if (done) state_ = to;
     co_return done;
+}
+
+// Where a bare pause leaves the vsock dead, a snapshot before the resume brings it back to life: on the way
+// it tells the guest that all connections are gone. Only that part is wanted, so the snapshot is given a
+// place for its memory that is none: Firecracker writes the device state, and refuses before it has read,
+// written or marked as saved a single page.
+Awaitable<Result<void>> Machine::reset_vsock() {
+    const vmm::SnapshotFiles files{".", "pause.state"};
+    if (auto removed = remove_name(directory_, files.state); !removed) co_return removed;
+    auto refused = co_await command(create_snapshot(files, vmm::SnapshotKind::full), command_deadline);
+    const bool reset = ::faccessat(directory_.get(), files.state.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    if (auto removed = remove_name(directory_, files.state); !removed) co_return removed;
+    if (!refused && reset) co_return Result<void>{};
+    if (refused) co_return fail(Errc::corrupt, "firecracker takes a directory for a file");
+    co_return refused;
 }
 
 Awaitable<Result<State>> Machine::state() {

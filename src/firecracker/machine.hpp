@@ -5,7 +5,9 @@
 #include "firecracker/api_client.hpp"
 #include "firecracker/exit_reason.hpp"
 #include "firecracker/stdio_fifos.hpp"
+#include "firecracker/version.hpp"
 #include "launcher/process.hpp"
+#include "launcher/user_pool.hpp"
 #include "vmm/vmm.hpp"
 
 namespace noid::firecracker {
@@ -13,8 +15,15 @@ namespace noid::firecracker {
 // One Firecracker process in its VM's directory.
 class Machine final : public vmm::Machine {
   public:
-    // `directory` is the VM's own, open.
-    Machine(Fd directory, MiB memory, launcher::Process process, StdioFifos stdio);
+    struct Parts {
+        Fd directory;  // the VM's own
+        MiB memory;
+        Features features;
+        launcher::Process process;
+        StdioFifos stdio;
+        launcher::UserPool::Lease user;  // whom a confined Firecracker runs as, else none
+    };
+    explicit Machine(Parts parts);
 
     // Waits until the API answers. unavailable, with Firecracker's last words, if it ends instead.
     Awaitable<Result<void>> api_ready();
@@ -30,6 +39,7 @@ class Machine final : public vmm::Machine {
     Awaitable<Result<std::string>> read_console() override { return stdio_.read_console(); }
     Awaitable<Result<void>> write_console(std::string_view bytes) override;
     Awaitable<vmm::Exit> exited() override;
+    // At once, whatever `grace`: Firecracker takes no leave of its guest.
     Awaitable<Result<void>> kill(std::chrono::milliseconds grace) override;
 
   private:
@@ -37,15 +47,20 @@ class Machine final : public vmm::Machine {
     Awaitable<Result<void>> command(Request request, std::chrono::milliseconds deadline);
     Awaitable<Result<void>> change_state(Request request, ApiClient::State from, ApiClient::State to);
     Awaitable<Result<ApiClient::State>> state();
+    Awaitable<Result<void>> reset_vsock();
     [[nodiscard]] std::chrono::milliseconds memory_deadline() const;
 
     Fd directory_;
     MiB memory_;
+    Features features_;
+    launcher::UserPool::Lease user_;
     launcher::Process process_;
     StdioFifos stdio_;
     ApiClient api_{directory_};
     // Not known after start, adopt, and a command that did not come to its end; Firecracker is asked then.
     std::optional<ApiClient::State> state_;
+    // Whether a paused machine may have been paused with no snapshot since. Not known after adopt: it may.
+    bool paused_bare_ = true;
     EndedBy ended_by_ = EndedBy::itself;
 };
 

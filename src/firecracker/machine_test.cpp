@@ -30,15 +30,21 @@ class MachineTest : public testing::Test {
         EXPECT_TRUE(stdio) << stdio.error().full();
         auto launched = launcher::launch(spec);
         EXPECT_TRUE(launched) << launched.error().full();
-        return std::make_unique<Machine>(std::move(*open_directory(home_.path())), MiB{1},
-                                         launcher::Process{loop_.get_executor(), std::move(*launched)},
-                                         std::move(*stdio));
+        return std::make_unique<Machine>(Machine::Parts{
+            .directory = std::move(*open_directory(home_.path())),
+            .memory = MiB{1},
+            .features = features_,
+            .process = launcher::Process{loop_.get_executor(), std::move(*launched)},
+            .stdio = std::move(*stdio),
+            .user = nullptr,
+        });
     }
     void write(const std::string& name, std::size_t size) {
         std::ofstream{home_.path() / name} << std::string(size, 'x');
     }
 
     const vmm::SnapshotFiles files_;
+    Features features_{.bare_pause = true};
     asio::io_context loop_;
     TemporaryDirectory home_ = std::move(*TemporaryDirectory::create());
     Fd directory_ = std::move(*open_directory(home_.path()));
@@ -96,6 +102,66 @@ TEST_F(MachineTest, PauseAndResumeKnowTheState) {
     };
     run(loop_, body());
     EXPECT_EQ(peer.requests.size(), 3u);
+}
+
+// As Firecracker 1.16.1 says to a snapshot whose memory has no file.
+const auto memory_is_a_directory = bad_request(
+    R"json({"fault_message":"Create snapshot error: Cannot perform open on the memory backing file: )json"
+    R"json(Is a directory (os error 21)"})json");
+
+TEST_F(MachineTest, ABarePauseEndsWithHalfASnapshotWhereTheVsockNeedsIt) {
+    features_.bare_pause = false;
+    ScriptedPeer peer{
+        loop_,
+        directory_,
+        api_socket,
+        "\r\n\r\n",
+        {instance("Running"), no_content, memory_is_a_directory, instance("Paused"), no_content}};
+    peer.before_answer = [&](const std::string& request) {
+        if (request.starts_with("PUT /snapshot/create ")) write("pause.state", 10);
+    };
+    auto vm = machine("exec sleep 60");
+    auto body = [&]() -> Awaitable<void> {
+        EXPECT_TRUE(co_await vm->pause());
+        EXPECT_TRUE(co_await vm->resume());
+        EXPECT_TRUE(co_await vm->kill(10s));
+    };
+    run(loop_, body());
+    EXPECT_EQ(peer.requests.size(), 5u);
+    EXPECT_FALSE(std::filesystem::exists(home_.path() / "pause.state"));
+}
+
+TEST_F(MachineTest, StaysPausedWhenTheVsockCannotBeReset) {
+    features_.bare_pause = false;
+    ScriptedPeer peer{loop_,
+                      directory_,
+                      api_socket,
+                      "\r\n\r\n",
+                      {instance("Running"), no_content, bad_request(R"({"fault_message":"no space"})")}};
+    auto vm = machine("exec sleep 60");
+    auto body = [&]() -> Awaitable<void> {
+        EXPECT_TRUE(co_await vm->pause());
+        const auto resumed = co_await vm->resume();
+        EXPECT_THAT(resumed.error().what, HasSubstr("no space"));
+        EXPECT_TRUE(co_await vm->kill(10s));
+    };
+    run(loop_, body());
+    EXPECT_EQ(peer.requests.size(), 3u);
+}
+
+TEST_F(MachineTest, ASaveMakesThatUnnecessary) {
+    features_.bare_pause = false;
+    ScriptedPeer peer{
+        loop_, directory_, api_socket, "\r\n\r\n", {instance("Running"), no_content, no_content, no_content}};
+    auto vm = machine("exec sleep 60");
+    auto body = [&]() -> Awaitable<void> {
+        EXPECT_TRUE(co_await vm->pause());
+        EXPECT_TRUE(co_await vm->save(files_, vmm::SnapshotKind::full));
+        EXPECT_TRUE(co_await vm->resume());
+        EXPECT_TRUE(co_await vm->kill(10s));
+    };
+    run(loop_, body());
+    EXPECT_EQ(peer.requests.size(), 4u);
 }
 
 TEST_F(MachineTest, AsksForTheStateAfterARefusal) {

@@ -48,6 +48,7 @@ class ScriptedPeer {
     }
 
     std::vector<std::string> requests;  // what came, up to what one read gave
+    std::function<void(const std::string& request)> before_answer = [](const std::string&) {};
 
   private:
     Awaitable<void> serve() {
@@ -56,6 +57,7 @@ class ScriptedPeer {
             std::string request;
             co_await asio::async_read_until(socket, asio::dynamic_buffer(request), end_of_request_,
                                             asio::use_awaitable);
+            before_answer(request);
             requests.push_back(std::move(request));
             if (answers_.empty()) co_return;
             auto answer = std::move(answers_.front());

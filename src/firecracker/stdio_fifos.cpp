@@ -15,8 +15,6 @@ namespace noid::firecracker {
 
 namespace {
 
-constexpr const char* input_fifo = "console.in";
-constexpr const char* output_fifo = "console.out";
 constexpr std::size_t read_limit = 64 * 1024;
 constexpr std::size_t words_limit = 2 * 1024;
 

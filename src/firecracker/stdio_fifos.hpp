@@ -13,6 +13,8 @@ namespace noid::firecracker {
 
 // The name of the FIFO that takes Firecracker's log, for --log-path.
 inline constexpr const char* log_fifo = "vmm.log";
+inline constexpr const char* input_fifo = "console.in";
+inline constexpr const char* output_fifo = "console.out";
 
 // Firecracker's standard streams and log: three FIFOs in the VM's directory. Firecracker's ends are open for
 // reading and writing and do not block, so it never sees an end of file or a broken pipe, and keeps running

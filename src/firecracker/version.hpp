@@ -24,7 +24,8 @@ struct Version {
 
 // What differs between the versions that are accepted.
 struct Features {
-    // After Paused and Resumed with no snapshot between, new connections to the guest's vsock work.
+    // After Paused and Resumed with no snapshot between, new connections to the guest's vsock work. Where
+    // they do not, Machine::resume() sees to it.
     bool bare_pause = false;
 };
 

@@ -1,6 +1,7 @@
 #include "firecracker/vmm.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/uuid/name_generator_sha1.hpp>
@@ -8,6 +9,7 @@
 #include <csignal>
 
 #include "base/file.hpp"
+#include "firecracker/jail.hpp"
 #include "firecracker/kvm_trial.hpp"
 #include "firecracker/machine.hpp"
 #include "firecracker/version.hpp"
@@ -20,8 +22,11 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::size_t version_limit = 4096;
+constexpr rlim_t descriptor_limit = 2048;  // a Firecracker has some 30, and one per vsock connection
 
-Awaitable<Result<Version>> ask_version(const std::filesystem::path& program, asio::thread_pool& pool) {
+Awaitable<Result<Version>> ask_version(const std::filesystem::path& program,
+                                       const std::optional<launcher::Credentials>& user,
+                                       asio::thread_pool& pool) {
     auto output = launcher::CapturedOutput::create(version_limit);
     if (!output) co_return fail(output.error());
     auto writer = output->writer();
@@ -29,10 +34,17 @@ Awaitable<Result<Version>> ask_version(const std::filesystem::path& program, asi
     launcher::ProcessSpec spec;
     spec.program = program;
     spec.arguments = {"--version"};
+    if (user) {
+        spec.confinement.credentials = *user;
+        spec.confinement.root.emplace().readable = {program};
+    }
     spec.descriptors.push_back({STDOUT_FILENO, std::move(*writer)});
     auto start = [&] { return launcher::launch(spec); };
     auto launched = co_await on_pool(pool, start);
-    if (!launched) co_return fail(std::move(launched.error()).at("ask Firecracker for its version"));
+    if (!launched)
+        co_return fail(std::move(launched.error())
+                           .at(user ? "run Firecracker confined, which takes a statically linked one"
+                                    : "ask Firecracker for its version"));
 
     launcher::Process process{co_await asio::this_coro::executor, std::move(*launched)};
     auto wait = [&]() -> Awaitable<Result<launcher::ExitStatus>> { co_return co_await process.exited(); };
@@ -63,8 +75,13 @@ Result<std::string> cpu_fingerprint() {
 
 class FirecrackerVmm final : public vmm::Vmm {
   public:
-    FirecrackerVmm(std::filesystem::path program, vmm::Description description, asio::thread_pool& pool)
-        : program_{std::move(program)}, description_{std::move(description)}, pool_{&pool} {}
+    FirecrackerVmm(std::filesystem::path program, std::optional<launcher::UserPool> users,
+                   vmm::Description description, Features features, asio::thread_pool& pool)
+        : program_{std::move(program)},
+          users_{std::move(users)},
+          description_{std::move(description)},
+          features_{features},
+          pool_{&pool} {}
 
     [[nodiscard]] const vmm::Description& description() const override { return description_; }
 
@@ -76,6 +93,11 @@ class FirecrackerVmm final : public vmm::Vmm {
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> restore(const vmm::MachineSpec& spec,
                                                              const vmm::SnapshotFiles& files,
                                                              Wake wake) override {
+        if (users_) {
+            const auto directory = open_directory(spec.directory);
+            if (!directory) co_return fail(directory.error());
+            if (auto sealed = seal(*directory, files); !sealed) co_return fail(std::move(sealed.error()));
+        }
         auto set_up = [&](Machine& machine) { return machine.load(spec, files, wake); };
         co_return co_await launch(spec, set_up);
     }
@@ -91,8 +113,14 @@ class FirecrackerVmm final : public vmm::Vmm {
         if (!stdio && stdio.error().code == Errc::unavailable)
             co_return fail(Errc::not_found, stdio.error().what);
         if (!stdio) co_return fail(stdio.error());
-        co_return std::make_unique<Machine>(std::move(*directory), spec.memory, std::move(*process),
-                                            std::move(*stdio));
+        co_return std::make_unique<Machine>(Machine::Parts{
+            .directory = std::move(*directory),
+            .memory = spec.memory,
+            .features = features_,
+            .process = std::move(*process),
+            .stdio = std::move(*stdio),
+            .user = user_of(identity.pid),
+        });
     }
 
   private:
@@ -133,30 +161,64 @@ class FirecrackerVmm final : public vmm::Vmm {
         process.arguments = {"--api-sock", api_socket, "--id",    spec.id,
                              "--log-path", log_fifo,   "--level", "Info"};
         process.directory = spec.directory;
-        process.limits = {{RLIMIT_CORE, 0}};
-        if (spec.network) process.confinement.network_namespace = spec.network->netns;
+        process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
         auto stdio = StdioFifos::create(executor, *directory, process.descriptors);
         if (!stdio) co_return fail(stdio.error());
+        launcher::UserPool::Lease user;
+        if (users_) {
+            auto lease = users_->take();
+            if (!lease) co_return fail(std::move(lease.error()));
+            user = std::move(*lease);
+            if (auto done = hand_over(*directory, spec, *user); !done)
+                co_return fail(std::move(done.error()));
+            process.confinement = confinement(program_, spec, *user);
+        } else if (spec.network) {
+            process.confinement.network_namespace = spec.network->netns;
+        }
 
         auto run = [&] { return launcher::launch(process); };
         auto launched = co_await on_pool(*pool_, run);
         // Firecracker's ends are its own from here: their closing tells that it has ended.
         process.descriptors.clear();
         if (!launched) co_return fail(std::move(launched.error()).at("start Firecracker"));
-        co_return std::make_unique<Machine>(std::move(*directory), spec.memory,
-                                            launcher::Process{executor, std::move(*launched)},
-                                            std::move(*stdio));
+        co_return std::make_unique<Machine>(Machine::Parts{
+            .directory = std::move(*directory),
+            .memory = spec.memory,
+            .features = features_,
+            .process = launcher::Process{executor, std::move(*launched)},
+            .stdio = std::move(*stdio),
+            .user = std::move(user),
+        });
+    }
+
+    // Of a process that runs already; none where it is not confined.
+    launcher::UserPool::Lease user_of(pid_t pid) {
+        struct stat status {};
+        const auto path = "/proc/" + std::to_string(pid);
+        if (!users_ || ::stat(path.c_str(), &status) != 0) return nullptr;
+        auto lease = users_->take(status.st_uid);
+        return lease ? std::move(*lease) : nullptr;
     }
 
     std::filesystem::path program_;
+    std::optional<launcher::UserPool> users_;
     vmm::Description description_;
+    Features features_;
     asio::thread_pool* pool_;
 };
 
 }  // namespace
 
-Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(std::filesystem::path program, asio::thread_pool& pool) {
-    const auto version = co_await ask_version(program, pool);
+Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(Options options, asio::thread_pool& pool) {
+    std::optional<launcher::UserPool> users;
+    std::optional<launcher::Credentials> trial_user;
+    if (options.users) {
+        users.emplace(*options.users);
+        auto lease = users->take();
+        if (!lease) co_return fail(lease.error());
+        trial_user = **lease;
+    }
+    const auto version = co_await ask_version(options.program, trial_user, pool);
     if (!version) co_return fail(version.error());
     const auto features = features_of(*version);
     if (!features) co_return fail(features.error());
@@ -170,8 +232,8 @@ Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(std::filesystem::path program,
     description.version = to_string(*version);
     description.accelerator = "kvm";
     description.cpu_fingerprint = std::move(*fingerprint);
-    description.can_pause_bare = features->bare_pause;
-    co_return std::make_unique<FirecrackerVmm>(std::move(program), std::move(description), pool);
+    co_return std::make_unique<FirecrackerVmm>(std::move(options.program), std::move(users),
+                                               std::move(description), *features, pool);
 }
 
 }  // namespace noid::firecracker
