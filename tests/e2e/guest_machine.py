@@ -1,4 +1,4 @@
-"""A microVM driven by hand: QEMU, and in the guest noid_guest_probe in the place of the agent."""
+"""A microVM driven by hand: QEMU, and in the guest the agent, or noid_guest_probe in its place."""
 import pathlib
 import select
 import socket
@@ -23,17 +23,22 @@ class Gone(Exception):
 
 
 class GuestMachine:
-    """Starts on construction; stop() or leaving the `with` ends it whatever its state."""
+    """Starts on construction; stop() or leaving the `with` ends it whatever its state.
 
-    def __init__(self, directory, kernel, initrd, disk, arguments="", devices=(), memory=256):
+    With `agent` the guest has the agent: agent_socket is where its port is served. Otherwise it has
+    the probe, which wait_ready(), ask(), tell() and shell() speak to.
+    """
+
+    def __init__(self, directory, kernel, initrd, disk, arguments="", devices=(), memory=256, agent=False):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(exist_ok=True)
         self.console_path = self.directory / "console.log"
-        port_path = self.directory / "port.sock"
+        self.agent_socket = port_path = self.directory / "port.sock"
         port_path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(port_path))
-        self._listener.listen(1)
+        if not agent:
+            self._listener.bind(str(port_path))
+            self._listener.listen(1)
         self._port = None
         self._buffer = b""
         command = [
@@ -42,7 +47,7 @@ class GuestMachine:
             "-m", str(memory), "-kernel", str(kernel), "-initrd", str(initrd),
             "-append", f"{KERNEL_ARGUMENTS} tsc_early_khz={tsc_khz()} {arguments}",
             "-chardev", f"file,id=console,path={self.console_path}", "-serial", "chardev:console",
-            "-chardev", f"socket,id=port,path={port_path}",
+            "-chardev", f"socket,id=port,path={port_path}{',server=on,wait=off' if agent else ''}",
             "-device", "virtio-serial-device,max_ports=2", "-device", "virtserialport,chardev=port,name=noid.agent",
             "-device", "virtio-rng-device",
         ]

@@ -3,22 +3,20 @@
 The agent's place is taken by noid_guest_probe, which has the agent's boot code and does what a
 test tells it (src/agent/guest_probe.cpp).
 
-NOID_TEST_IMAGES  directory of vmlinux and debian-12.ext4, as scripts/guest/build-all makes them
-                  (default build/check/data/images); without it these tests are skipped
+Needs vmlinux and debian-12.ext4 in NOID_TEST_IMAGES, as scripts/guest/build-all makes them; without
+them these tests are skipped.
 """
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import time
 
 import pytest
 
-from conftest import BIN, ROOT
+from conftest import BIN, IMAGES, ROOT
 from guest_machine import GuestMachine
 
-IMAGES = pathlib.Path(os.environ.get("NOID_TEST_IMAGES", ROOT / "build/check/data/images"))
 PROBE = BIN.parent / "tests" / "noid_guest_probe"
 KERNEL = IMAGES / "vmlinux"
 
@@ -222,7 +220,7 @@ def test_identity_names_the_step_that_fails(tmp_path, initrd, disk):
         assert guest.ask("identity entropy=x machine_id=7")[1].startswith("renew machine id: ")
 
 
-@pytest.mark.skipif("NOID_TEST_LONG" not in os.environ, reason="takes a minute: NOID_TEST_LONG=1")
+@pytest.mark.long
 def test_twenty_boots_in_a_row(tmp_path, initrd, disk):
     for _ in range(20):
         with GuestMachine(tmp_path / "vm", KERNEL, initrd, disk) as guest:
