@@ -27,7 +27,6 @@ std::string file_name(std::uint32_t index) {
 std::string to_text(const Lease& lease) {
     json::object object{{"vm", lease.vm},
                         {"user", lease.user},
-                        {"tap_owner", lease.tap_owner},
                         {"guest_mac", to_string(lease.guest_mac)},
                         {"policy", lease.policy.to_json()}};
     return json::serialize(object);
@@ -42,7 +41,6 @@ Result<Lease> parse_lease(std::string_view text) {
     fields.required("vm", lease.vm);
     fields.required("user", lease.user);
     fields.required("guest_mac", mac);
-    fields.required("tap_owner", lease.tap_owner);
     const json::value* policy = fields.find("policy");
     const auto parsed_mac = parse_mac(mac);
     if (policy == nullptr || !parsed_mac) fields.wrong("no policy or no MAC");

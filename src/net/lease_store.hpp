@@ -17,8 +17,7 @@ namespace noid::net {
 // Who has a slot, and on what terms.
 struct Lease {
     std::string vm;
-    uid_t user = 0;       // who asked for it; nobody else but root may change it
-    uid_t tap_owner = 0;  // who may open the TAP
+    uid_t user = 0;  // who asked for it; nobody else but root may change it
     Mac guest_mac = inner::guest_mac;
     Policy policy;
 };

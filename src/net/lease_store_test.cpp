@@ -26,17 +26,15 @@ TEST_F(Leases, AreThereAgainAfterARestart) {
     Lease lease;
     lease.vm = "0123-ab";
     lease.user = 1000;
-    lease.tap_owner = 1001;
     lease.policy.mode = Mode::egress;
     lease.policy.rules.push_back(
         {Action::allow, *parse_name_pattern("*.example.com"), Protocol::tcp, {{443, 443}}});
     ASSERT_TRUE(store_.put(7, lease));
-    ASSERT_TRUE(store_.put(16383, Lease{.vm = "b", .tap_owner = 0, .policy = {}}));
+    ASSERT_TRUE(store_.put(16383, Lease{.vm = "b", .policy = {}}));
     const auto leases = load();
     ASSERT_EQ(leases.size(), 2U);
     EXPECT_EQ(leases.at(7).vm, lease.vm);
     EXPECT_EQ(leases.at(7).user, lease.user);
-    EXPECT_EQ(leases.at(7).tap_owner, 1001U);
     EXPECT_EQ(leases.at(7).guest_mac, inner::guest_mac);
     EXPECT_EQ(leases.at(7).policy, lease.policy);
 
@@ -48,8 +46,7 @@ TEST_F(Leases, AreThereAgainAfterARestart) {
 
 TEST_F(Leases, ThatCannotBeReadAreNone) {
     std::ofstream{path_ / "noid1.json"} << "{\"vm\":";
-    std::ofstream{path_ / "noid2.json"}
-        << R"({"vm":"a","user":0,"tap_owner":0,"guest_mac":"AA:FC:00:00:00:02"})";
+    std::ofstream{path_ / "noid2.json"} << R"({"vm":"a","user":0,"guest_mac":"AA:FC:00:00:00:02"})";
     std::ofstream{path_ / "eth0.json"} << "{}";
     std::ofstream{path_ / "unrelated"} << "";
     EXPECT_TRUE(load().empty());

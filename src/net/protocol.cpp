@@ -7,7 +7,6 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
-#include <limits>
 
 #include "wire/json.hpp"
 
@@ -73,12 +72,9 @@ Result<Request> parse_acquire(const json::value& value) {
     std::optional<std::string> mac;
     wire::FieldReader fields{value};
     fields.required("vm", request.vm);
-    fields.optional("uid", request.uid);
     fields.optional("guest_mac", mac);
     if (auto read = fields.done(); !read) return invalid_request(read.error());
     if (auto good = check_vm_id(request.vm); !good) return invalid_request(good.error());
-    constexpr auto nobody_at_all = std::numeric_limits<uid_t>::max();  // the kernel's "leave as it is"
-    if (request.uid == nobody_at_all) return fail(Errc::invalid, "invalid request: no such uid");
     if (mac) {
         request.guest_mac = parse_mac(*mac);
         if (!request.guest_mac)
@@ -216,7 +212,6 @@ Result<Request> parse_request(std::string_view line) {
 
 std::string to_line(const AcquireRequest& request) {
     json::object object{{"op", "acquire"}, {"vm", request.vm}, {"policy", request.policy.to_json()}};
-    if (request.uid) object["uid"] = *request.uid;
     if (request.guest_mac) object["guest_mac"] = to_string(*request.guest_mac);
     return line_of(std::move(object));
 }

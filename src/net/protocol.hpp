@@ -33,7 +33,6 @@ struct StatusRequest {};
 // A slot for the VM; the same again if the VM has one (its policy is then replaced).
 struct AcquireRequest {
     std::string vm;
-    std::optional<uid_t> uid;      // who may open the TAP; default: who asks
     std::optional<Mac> guest_mac;  // of a guest that was not made for slots
     Policy policy;
 };

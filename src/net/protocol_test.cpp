@@ -35,14 +35,13 @@ TEST(Request, OldOperationsAreAsTheyWere) {
 }
 
 TEST(Request, WrittenAndReadAgainIsTheSame) {
-    AcquireRequest acquire{.vm = "0a-b/c", .uid = 1000, .guest_mac = {}, .policy = {}};
+    AcquireRequest acquire{.vm = "0a-b/c", .guest_mac = {}, .policy = {}};
     acquire.guest_mac = parse_mac("AA:FC:00:00:00:07");
     acquire.policy.mode = Mode::egress;
     acquire.policy.rules.push_back(
         {Action::allow, *parse_name_pattern("*.example.com"), Protocol::tcp, {{80, 90}}});
     const auto again = parse<AcquireRequest>(to_line(acquire));
     EXPECT_EQ(again.vm, acquire.vm);
-    EXPECT_EQ(again.uid, acquire.uid);
     EXPECT_EQ(again.guest_mac, acquire.guest_mac);
     EXPECT_EQ(again.policy, acquire.policy);
     EXPECT_EQ(parse<ReleaseRequest>(to_line(ReleaseRequest{"v"})).vm, "v");
@@ -59,7 +58,6 @@ TEST(Request, FieldsAreBounded) {
     for (const auto& bad : {std::string{}, std::string(max_vm_id_bytes + 1, 'a'), std::string{"a b"},
                             std::string{"a\\n"}, std::string{"ü"}})
         EXPECT_NE(refusal(acquire(bad)), "");
-    refusal(R"({"op":"acquire","vm":"a","uid":4294967295})");
     refusal(R"({"op":"acquire","vm":"a","guest_mac":"FF:FF:FF:FF:FF:FF"})");
     EXPECT_NE(refusal(R"({"op":"acquire","vm":"a","policy":{"mode":"opne"}})").find("policy"),
               std::string::npos);

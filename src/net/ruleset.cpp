@@ -128,7 +128,7 @@ table ip {table} {{
     chain forward {{
         type filter hook forward priority 10; policy drop;
         ct state invalid counter name {isolated} drop
-        iifname "{tap}" ip daddr @blocked counter name {isolated} drop
+        iifname "{tap}" ct direction original ip daddr @blocked counter name {isolated} drop
         meta mark {mark} counter name {denied} reject with icmp admin-prohibited
         iifname "{tap}" ct state new ct count over {connections} counter name {isolated} drop
         iifname "{tap}" oifname "{uplink}" counter name {sent} accept

@@ -145,7 +145,7 @@ Result<void> SlotKernel::build_inside(const SlotAddresses& addresses, std::uint3
     for (const char* which : {"all", "default"})
         if (auto off = switch_ipv6_off(which); !off) return off;
     if (auto forwards = write_sysctl("ipv4/ip_forward", "1"); !forwards) return forwards;
-    if (auto tap = make_tap(inner::tap, 0, tap_number); !tap) return tap;
+    if (auto tap = make_tap(inner::tap, std::nullopt, tap_number); !tap) return tap;
 
     auto route = NetlinkSocket::open(NETLINK_ROUTE);
     if (!route) return fail(route.error());
@@ -183,7 +183,7 @@ Result<void> SlotKernel::renew(std::uint32_t index) {
     const auto renewed = [&]() -> Result<void> {
         const auto inside = InNamespace::enter(namespace_of(index));
         if (!inside) return fail(inside.error());
-        if (auto closed = make_tap(inner::tap, 0); !closed) return closed;
+        if (auto closed = make_tap(inner::tap, std::nullopt); !closed) return closed;
         const SlotRules rules{addresses, inner::guest_mac, settings_.blocked, settings_.max_connections};
         if (auto set = run_nft(slot_ruleset(rules) + policy_ruleset(Policy{}, nothing_learned)); !set)
             return set;
@@ -236,11 +236,10 @@ Result<DnsSockets> SlotKernel::open_dns(std::uint32_t index) {
     return DnsSockets{std::move(*udp), std::move(*tcp)};
 }
 
-Result<void> SlotKernel::admit(std::uint32_t index, uid_t owner, const Mac& mac) {
+Result<void> SlotKernel::admit(std::uint32_t index, const Mac& mac) {
+    if (mac == inner::guest_mac) return {};
     const auto inside = InNamespace::enter(namespace_of(index));
     if (!inside) return fail(inside.error());
-    if (auto opened = make_tap(inner::tap, owner); !opened) return opened;
-    if (mac == inner::guest_mac) return {};
     auto route = NetlinkSocket::open(NETLINK_ROUTE);
     if (!route) return fail(route.error());
     std::vector<NetlinkRequest> requests;

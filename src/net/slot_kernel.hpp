@@ -49,7 +49,7 @@ class SlotKernel {
 
     [[nodiscard]] Result<std::vector<FoundSlot>> find_slots();
 
-    // A slot with an open policy whose TAP only root may open. Fails as a whole.
+    // A slot with an open policy, for a guest with the usual MAC. Fails as a whole.
     [[nodiscard]] Result<void> build(std::uint32_t index, std::uint32_t mtu);
     // Makes a used slot like a new one. conflict: a process has its TAP open.
     [[nodiscard]] Result<void> renew(std::uint32_t index);
@@ -57,8 +57,8 @@ class SlotKernel {
     [[nodiscard]] Result<void> remove(std::uint32_t index);
     [[nodiscard]] Result<DnsSockets> open_dns(std::uint32_t index);
 
-    // Lets the guest in: who may open the TAP, and under which MAC it speaks.
-    [[nodiscard]] Result<void> admit(std::uint32_t index, uid_t owner, const Mac& mac);
+    // Lets a guest in that speaks under this MAC.
+    [[nodiscard]] Result<void> admit(std::uint32_t index, const Mac& mac);
     // Holds for new connections at once; those that it denies are cut.
     [[nodiscard]] Result<void> set_policy(std::uint32_t index, const Policy& policy,
                                           const LearnedOf& learned);

@@ -174,14 +174,12 @@ Result<SlotDescription> SlotPool::acquire(const AcquireRequest& request, uid_t u
     const auto index = obtain();
     if (!index) return fail(index.error());
     Held held;
-    held.lease = {request.vm, user, request.uid.value_or(user), request.guest_mac.value_or(inner::guest_mac),
-                  request.policy};
+    held.lease = {request.vm, user, request.guest_mac.value_or(inner::guest_mac), request.policy};
     held.serial = ++last_serial_;
     held.mtu = ready_.extract(*index).mapped();
     // From here on the slot is as if it had been given back, until all has worked.
     used_[*index] = held.mtu;
-    if (auto admitted = kernel_.admit(*index, held.lease.tap_owner, held.lease.guest_mac); !admitted)
-        return fail(admitted.error());
+    if (auto admitted = kernel_.admit(*index, held.lease.guest_mac); !admitted) return fail(admitted.error());
     if (held.lease.policy != Policy{}) {
         if (auto set = apply_policy(*index, held, held.lease.policy); !set) return fail(set.error());
     }

@@ -41,10 +41,10 @@ Result<Fd> attach(const std::string& name, std::optional<int> number) {
 
 }  // namespace
 
-Result<void> make_tap(const std::string& name, uid_t owner, std::optional<int> number) {
+Result<void> make_tap(const std::string& name, std::optional<uid_t> owner, std::optional<int> number) {
     const auto device = attach(name, number);
     if (!device) return fail(device.error());
-    if (::ioctl(device->get(), TUNSETOWNER, static_cast<unsigned long>(owner)) != 0)
+    if (owner && ::ioctl(device->get(), TUNSETOWNER, static_cast<unsigned long>(*owner)) != 0)
         return ioctl_failure("TUNSETOWNER", name);
     if (::ioctl(device->get(), TUNSETPERSIST, 1) != 0) return ioctl_failure("TUNSETPERSIST", name);
     return {};
