@@ -13,3 +13,7 @@ if(NOID_SANITIZE)
   target_link_options(noid_sanitizers INTERFACE -fsanitize=${NOID_SANITIZE})
 endif()
 option(NOID_FUZZ "Build the libFuzzer targets (clang)" OFF)
+if(NOID_FUZZ)
+  # libFuzzer is led by what the libraries under test do.
+  target_compile_options(noid_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
+endif()
