@@ -28,7 +28,8 @@ HostSession::HostSession(SessionId id, OutputOffsets have)
 // ---- for the consumer ----
 
 std::optional<HostSession::Event> HostSession::next_event() {
-    if (queue_.empty()) return std::nullopt;
+    // Output may overtake the facts about it, which come on a stream of their own.
+    if (queue_.empty() || !(opened_ || ended_)) return std::nullopt;
     Event event = std::move(queue_.front());
     queue_.pop_front();
     if (const auto* piece = std::get_if<OutputBytes>(&event))
@@ -170,7 +171,7 @@ Result<void> HostSession::handle(SessionEvent& event) {
     if (ended_) return fail(Errc::corrupt, "an event after a session's end");
     if (auto* opened = std::get_if<Opened>(&event)) {
         if (std::exchange(opened_, true)) return fail(Errc::corrupt, "a session that is opened twice");
-        queue_.emplace_back(std::move(*opened));
+        queue_.emplace_front(std::move(*opened));
         return {};
     }
     if (const auto* end = std::get_if<OutputEnd>(&event)) {
