@@ -42,6 +42,7 @@ class Grammar {
     void add_exec_commands();
     void add_transfer_commands();
     void add_checkpoint_commands();
+    void add_checkpoint_subcommands(CLI::App* parent);
     void add_program_commands();
 
     // Makes a command whose options fill a T, which becomes the invocation's when it is the one.
@@ -51,7 +52,10 @@ class Grammar {
         auto* command = (parent ? parent : &app_)->add_subcommand(name, description);
         auto value = std::make_shared<T>();
         command->footer(global_options);
-        command->final_callback([this, value] { invocation_.command = *value; });
+        command->final_callback([this, value, command] {
+            // Comes after that of a command below it, which is then the one meant.
+            if (command->get_subcommands().empty()) invocation_.command = *value;
+        });
         return {command, value.get()};
     }
     template <class T>
@@ -85,6 +89,23 @@ class Grammar {
                 },
                 description)
             ->type_name(metavar);
+    }
+    // "[NAME] CHECKPOINT": one word is the checkpoint.
+    template <class T>
+    static void add_checkpoint_of_vm(CLI::App* command, T& value) {
+        auto words = std::make_shared<std::vector<std::string>>();
+        command->add_option("WORDS", *words, "[NAME] CHECKPOINT (its id, the beginning of it, or its name)")
+            ->required()
+            ->expected(1, 2);
+        command->parse_complete_callback([words, &value] {
+            value.checkpoint = words->back();
+            if (words->size() == 2) value.vm = words->front();
+        });
+    }
+    static void add_creation(CLI::App* command, Checkpoint& value) {
+        add_vm(command, value.vm);
+        command->add_option("CHECKPOINT", value.name, "Name for the checkpoint")->type_name("");
+        command->add_option("--label", value.label, "Note to find it by")->type_name("TEXT");
     }
     static void add_shape(CLI::App* command, VmShape& shape);
     static void add_command_options(CLI::App* command, CommandOptions& options);
@@ -144,6 +165,8 @@ void Grammar::add_shape(CLI::App* command, VmShape& shape) {
         ->type_name("NAME");
     command->add_option("--network", shape.network, "none (or isolated), egress, open [open]")
         ->type_name("MODE");
+    add_parsed(command, "--idle-suspend", shape.idle_suspend, parse_interval, "TIME",
+               "Suspend it whenever it was idle so long (10m) [off]");
     add_repeated(command, "--port", shape.ports, "HOST:GUEST",
                  "Port of the server that leads to one of the VM; repeatable");
 }
@@ -178,7 +201,12 @@ void Grammar::add_vm_commands() {
     }
     add_for_vm<Pause>("pause", "Halt a VM's processors, keeping its memory");
     add_for_vm<Resume>("resume", "Let a paused or suspended VM run on");
-    add_for_vm<Suspend>("suspend", "Put a VM's memory on disk until it is needed");
+    {
+        auto [command, value] = add<Suspend>("suspend", "Put a VM's memory on disk until it is needed");
+        add_vm(command, value->vm);
+        add_parsed(command, "--idle", value->idle, parse_interval, "TIME",
+                   "Not now, but whenever it was idle so long (10m; off)");
+    }
 }
 
 void Grammar::add_command_options(CLI::App* command, CommandOptions& options) {
@@ -254,7 +282,7 @@ void Grammar::add_transfer_commands() {
         auto [command, value] = add<Logs>("logs", "Print what a VM wrote to its serial console");
         add_vm(command, value->vm);
         command->add_flag("-f,--follow", value->follow, "Go on as more comes");
-        command->add_option("--tail", value->tail_lines, "Only the last N lines")->type_name("N");
+        command->add_option("--tail", value->tail_bytes, "Only the last N bytes")->type_name("N");
     }
     {
         auto [command, value] =
@@ -270,33 +298,98 @@ void Grammar::add_transfer_commands() {
 
 void Grammar::add_checkpoint_commands() {
     {
-        auto [command, value] = add<Checkpoint>("checkpoint", "Save a running VM: memory, disk and devices");
-        add_vm(command, value->vm);
-        command->add_option("CHECKPOINT", value->name, "Name for the checkpoint")->type_name("");
-        command->add_option("--label", value->label, "Note to find it by")->type_name("TEXT");
+        auto [checkpoint, value] = add<Checkpoint>(
+            "checkpoint", "Save a VM (memory, disk and devices of one instant), or see to what was saved");
+        add_creation(checkpoint, *value);
+        add_parsed(checkpoint, "--every", value->every, parse_interval, "TIME",
+                   "Let the server save it so often from now on (30s, 5m; off)");
+        checkpoint->add_option("--keep", value->keep, "With --every: how many of these stay [10]")
+            ->type_name("N")
+            ->check(CLI::Range(1, 10000))
+            ->needs("--every");
+        checkpoint->require_subcommand(0, 1);
+        add_checkpoint_subcommands(checkpoint);
     }
     add_for_vm<Checkpoints>("checkpoints", "List a VM's checkpoints");
     {
         auto [command, value] =
             add<Restore>("restore", "Put a VM back to a checkpoint: noid restore [NAME] CHECKPOINT");
-        auto words = std::make_shared<std::vector<std::string>>();
-        command->add_option("WORDS", *words, "[NAME] CHECKPOINT (its id, the beginning of it, or its name)")
-            ->required()
-            ->expected(1, 2);
-        command->add_option("--as", value->as, "Make a new VM of this name instead")->type_name("NEW");
-        command->parse_complete_callback([words, value] {
-            value->checkpoint = words->back();
-            if (words->size() == 2) value->vm = words->front();
-        });
+        add_checkpoint_of_vm(command, *value);
+        auto* as =
+            command->add_option("--as", value->as, "Make a new VM of this name instead")->type_name("NEW");
+        command
+            ->add_flag("--discard-present", value->discard_present,
+                       "Do not save the VM as it is before it goes back")
+            ->excludes(as);
     }
     {
         auto [command, value] = add<Fork>("fork", "Clone a running VM");
         add_vm(command, value->vm);
         auto* count = command->add_option("--count", value->count, "How many clones")
                           ->type_name("N")
-                          ->check(CLI::Range(1, 1000))
+                          ->check(CLI::Range(1, 64))
                           ->capture_default_str();
         add_repeated(command, "--as", value->as, "NEW", "Name of a clone; repeatable")->excludes(count);
+    }
+}
+
+void Grammar::add_checkpoint_subcommands(CLI::App* parent) {
+    {
+        auto [command, value] = add<Checkpoint>("create", "Save a VM now", parent);
+        add_creation(command, *value);
+    }
+    {
+        auto [command, value] = add<Checkpoints>("list", "List a VM's checkpoints", parent);
+        add_vm(command, value->vm);
+        command->parse_complete_callback([value] { value->details = true; });
+    }
+    {
+        auto [command, value] = add<ShowCheckpoint>("info", "Show one: info [NAME] CHECKPOINT", parent);
+        add_checkpoint_of_vm(command, *value);
+    }
+    {
+        auto [command, value] =
+            add<RenameCheckpoint>("rename", "Give one another name: rename [NAME] CHECKPOINT NEW", parent);
+        auto words = std::make_shared<std::vector<std::string>>();
+        command->add_option("WORDS", *words, "[NAME] CHECKPOINT NEW; an empty NEW takes the name away")
+            ->required()
+            ->expected(2, 3);
+        command->parse_complete_callback([words, value] {
+            value->name = words->back();
+            value->checkpoint = (*words)[words->size() - 2];
+            if (words->size() == 3) value->vm = words->front();
+        });
+    }
+    {
+        auto [command, value] =
+            add<DeleteCheckpoint>("delete", "Remove one: delete [NAME] CHECKPOINT", parent);
+        add_checkpoint_of_vm(command, *value);
+    }
+    {
+        auto [command, value] = add<PruneCheckpoints>("prune", "Remove old ones", parent);
+        add_vm(command, value->vm);
+        command->add_option("--keep", value->keep, "Keep the newest N")->type_name("N");
+        add_parsed(command, "--older-than", value->older_than, parse_duration, "TIME",
+                   "Remove those older than this (12h, 7d)");
+        command->add_flag("--automatic", value->automatic_only, "Only those that the server made by itself");
+    }
+    {
+        auto [command, value] = add<ExportCheckpoint>(
+            "export", "Write one into a file: export [NAME] CHECKPOINT -o FILE", parent);
+        add_checkpoint_of_vm(command, *value);
+        command->add_option("-o,--output", value->file, "File to write; - for stdout")
+            ->required()
+            ->type_name("FILE");
+    }
+    {
+        auto [command, value] =
+            add<ImportCheckpoint>("import", "Take one in that was exported: import [NAME] -i FILE", parent);
+        add_vm(command, value->vm);
+        command->add_option("-i,--input", value->file, "File to read; - for stdin")
+            ->required()
+            ->type_name("FILE");
+        command->add_option("--name", value->name, "Name for the checkpoint")->type_name("NAME");
+        command->add_option("--label", value->label, "Note to find it by")->type_name("TEXT");
     }
 }
 
@@ -354,7 +447,8 @@ CommandDescription describe(const CLI::App& app, std::vector<std::string> path) 
     description.description = app.get_description();
     for (const auto* option : app.get_options()) {
         if (option->get_positional()) {
-            description.takes_vm |= option->get_description() == vm_help;
+            const auto& about = option->get_description();
+            description.takes_vm |= about.starts_with("VM") || about.starts_with(vm_metavar);
             continue;
         }
         CommandDescription::Option described;

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "cli/quantities.hpp"
 #include "wire/vm.hpp"
 
 // What the user asked for, one type for each command, as parse_arguments() reads it. What each does
@@ -35,6 +36,7 @@ struct VmShape {
     std::string image;
     std::string network;
     std::vector<std::string> ports;  // "HOST:GUEST"
+    std::optional<Interval> idle_suspend;
 };
 struct Create {
     std::string name;
@@ -68,6 +70,8 @@ struct Resume {
 };
 struct Suspend {
     VmArgument vm;
+    // `--idle`: let the server do it when the VM has been idle so long.
+    std::optional<Interval> idle;
 };
 
 struct CommandOptions {
@@ -115,25 +119,62 @@ struct Copy {
 struct Logs {
     VmArgument vm;
     bool follow = false;
-    std::optional<std::uint64_t> tail_lines;
+    std::optional<std::uint64_t> tail_bytes;
 };
 struct Forward {
     std::vector<std::string> words;  // [VM] [LOCAL:]PORT
     std::string address = "127.0.0.1";
 };
 
+// `checkpoint`, `checkpoint create`: save the VM now.
 struct Checkpoint {
     VmArgument vm;
     std::optional<std::string> name;
     std::optional<std::string> label;
+    // `--every`: let the server do it from now on instead.
+    std::optional<Interval> every;
+    std::optional<std::uint32_t> keep;
 };
 struct Checkpoints {
     VmArgument vm;
+    bool details = false;  // `checkpoint list`: more columns
+};
+// One checkpoint of a VM, by id, the beginning of an id, or name.
+struct ShowCheckpoint {
+    VmArgument vm;
+    std::string checkpoint;
+};
+struct RenameCheckpoint {
+    VmArgument vm;
+    std::string checkpoint;
+    std::string name;  // empty: take it away
+};
+struct DeleteCheckpoint {
+    VmArgument vm;
+    std::string checkpoint;
+};
+struct PruneCheckpoints {
+    VmArgument vm;
+    std::optional<std::uint32_t> keep;
+    std::optional<std::chrono::milliseconds> older_than;
+    bool automatic_only = false;
+};
+struct ExportCheckpoint {
+    VmArgument vm;
+    std::string checkpoint;
+    std::string file;  // "-": stdout
+};
+struct ImportCheckpoint {
+    VmArgument vm;
+    std::string file;  // "-": stdin
+    std::optional<std::string> name;
+    std::optional<std::string> label;
 };
 struct Restore {
     VmArgument vm;
     std::string checkpoint;
     std::optional<std::string> as;
+    bool discard_present = false;  // do not save the VM as it is first
 };
 struct Fork {
     VmArgument vm;
@@ -147,8 +188,10 @@ struct Completion {
     std::string shell;
 };
 
-using Command = std::variant<AuthSetup, Use, Current, WhoAmI, Create, Destroy, List, Info, Start, Stop, Pause,
-                             Resume, Suspend, Exec, Console, Run, Attach, Ps, Copy, Logs, Forward, Checkpoint,
-                             Checkpoints, Restore, Fork, Version, Update, Completion>;
+using Command =
+    std::variant<AuthSetup, Use, Current, WhoAmI, Create, Destroy, List, Info, Start, Stop, Pause, Resume,
+                 Suspend, Exec, Console, Run, Attach, Ps, Copy, Logs, Forward, Checkpoint, Checkpoints,
+                 ShowCheckpoint, RenameCheckpoint, DeleteCheckpoint, PruneCheckpoints, ExportCheckpoint,
+                 ImportCheckpoint, Restore, Fork, Version, Update, Completion>;
 
 }  // namespace noid::cli

@@ -217,6 +217,9 @@ int report_outcome(const TerminalOutcome& outcome, const std::string& vm) {
         return 0;
     }
     if (const auto* failed = std::get_if<RemoteSession::Failed>(&ending)) {
+        // We had it killed: with the session went its result.
+        if (outcome.output_gone) return 128 + SIGPIPE;
+        if (outcome.ended_by != 0) return 128 + outcome.ended_by;
         print_notice("error: " + printable(failed->what));
         return 1;
     }

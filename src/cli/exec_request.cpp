@@ -5,7 +5,9 @@
 
 #include <boost/json/serialize.hpp>
 
+#include "cli/byte_stream.hpp"
 #include "cli/exec_at_terminal.hpp"
+#include "cli/local_input.hpp"
 #include "cli/terminal.hpp"
 #include "wire/names.hpp"
 
@@ -16,6 +18,8 @@ using namespace std::chrono_literals;
 
 // What the server decides about a command's end comes well within this after it.
 constexpr auto answer_margin = 30'000ms;
+// Fits into a request's body of 1 MiB when it has to be base64.
+constexpr std::size_t max_json_input = 700'000;
 
 // The server refused the command itself, not the way it was sent.
 bool is_final(unsigned status) {
@@ -26,10 +30,8 @@ Awaitable<Result<boost::json::value>> post(const VmOnServer& vm, const wire::Exe
     // Without a time limit of ours the server has one, of a length that we do not know.
     const auto limit =
         request.timeout_ms ? std::chrono::milliseconds{*request.timeout_ms} + answer_margin : 0ms;
-    HttpRequest http{.method = HttpMethod::post,
-                     .target = vm.target + "/exec",
-                     .body = boost::json::serialize(wire::to_json(request)),
-                     .read_timeout = limit};
+    HttpRequest http{HttpMethod::post, vm.target + "/exec", boost::json::serialize(wire::to_json(request))};
+    http.read_timeout = limit;
     co_return co_await vm.client.call_json(std::move(http), "exec");
 }
 
@@ -49,8 +51,34 @@ Awaitable<Result<int>> run_over_rest(const VmOnServer& vm, const wire::ExecReque
     co_return exit_code_of(*response);
 }
 
-Awaitable<Result<int>> run_for_json(const VmOnServer& vm, wire::ExecRequest request) {
+// All of stdin, for a request that holds it.
+Awaitable<Result<std::string>> read_whole_input(const Context& context) {
+    auto input = LocalInput::open(context.executor, STDIN_FILENO);
+    if (!input) co_return fail(input.error());
+    std::string whole;
+    for (;;) {
+        auto bytes = co_await input->read(transfer_chunk);
+        if (!bytes) co_return fail(bytes.error());
+        if (bytes->empty()) co_return whole;
+        whole += *bytes;
+        if (whole.size() > max_json_input) {
+            co_return fail(Errc::too_large,
+                           fmt::format("with --json stdin may have {} bytes at most; without, "
+                                       "any number",
+                                       max_json_input));
+        }
+    }
+}
+
+// The answer as one object. Stdin only when asked for: it is read to its end before anything runs.
+Awaitable<Result<int>> run_for_json(const Context& context, const VmOnServer& vm, wire::ExecRequest request,
+                                    bool with_input) {
     request.separate = true;
+    if (with_input) {
+        auto input = co_await read_whole_input(context);
+        if (!input) co_return fail(input.error());
+        request.input = std::move(*input);
+    }
     auto answer = co_await post(vm, request);
     if (!answer) co_return fail(answer.error());
     auto response = read_answer<wire::ExecResponse>(*answer, "exec");
@@ -84,7 +112,7 @@ Awaitable<Result<int>> run_command(const Context& context, VmOnServer vm, Comman
     if (!request) co_return fail(request.error());
     if (context.json) {
         if (options.tty) co_return fail(Errc::invalid, "--tty and --json exclude each other");
-        co_return co_await run_for_json(vm, std::move(*request));
+        co_return co_await run_for_json(context, vm, std::move(*request), options.interactive);
     }
     const LocalEnds ends{.input = passes_input(options), .tty = options.tty};
     request->stream_stdin = ends.input;

@@ -50,6 +50,8 @@ http::verb verb_of(HttpMethod method) {
             return http::verb::post;
         case HttpMethod::put:
             return http::verb::put;
+        case HttpMethod::patch:
+            return http::verb::patch;
         case HttpMethod::delete_:
             return http::verb::delete_;
     }
@@ -112,6 +114,9 @@ Awaitable<Result<HttpAnswer>> read_answer(Stream& stream, const HttpRequest& req
         answer.headers.emplace_back(std::string{field.name_string()}, std::string{field.value()});
 
     const bool streamed = request.download && answer.status >= 200 && answer.status < 300;
+    if (streamed && request.begin_download) {
+        if (auto begun = request.begin_download(answer); !begun) co_return fail(begun.error());
+    }
     std::vector<char> chunk(transfer_chunk);
     while (!parser.is_done()) {
         auto& body = parser.get().body();

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,25 +15,32 @@
 
 namespace noid::cli {
 
-enum class HttpMethod : std::uint8_t { get, head, post, put, delete_ };
-
-struct HttpRequest {
-    HttpMethod method = HttpMethod::get;
-    std::string target;  // below the server's URL: "/v1/vms"
-    std::string body;    // JSON unless `headers` say otherwise
-    std::vector<std::pair<std::string, std::string>> headers;
-    ByteSource upload;                         // instead of `body`
-    std::optional<std::uint64_t> upload_size;  // unknown: chunked
-    ByteSink download;                         // takes the body of a 2xx answer
-    // Longest wait for the next bytes of the answer; zero: for ever (a stream that may be silent).
-    std::chrono::milliseconds read_timeout{30'000};
-};
-
 struct HttpAnswer {
     unsigned status = 0;
     std::string body;  // empty where `download` took it
     std::vector<std::pair<std::string, std::string>> headers;
     [[nodiscard]] std::optional<std::string> header(std::string_view name) const;
+};
+
+enum class HttpMethod : std::uint8_t { get, head, post, put, patch, delete_ };
+
+struct HttpRequest {
+    // `target` is below the server's URL: "/v1/vms"; `body` is JSON unless `headers` say otherwise.
+    // (No aggregate: g++ 12 destroys those twice when they stand in a co_await expression.)
+    explicit HttpRequest(HttpMethod verb, std::string path, std::string json = {})
+        : method{verb}, target{std::move(path)}, body{std::move(json)} {}
+
+    HttpMethod method;
+    std::string target;
+    std::string body;
+    std::vector<std::pair<std::string, std::string>> headers;
+    ByteSource upload;                         // instead of `body`
+    std::optional<std::uint64_t> upload_size;  // unknown: chunked
+    // Sees a 2xx answer's head before `download` gets its body; an error ends the request.
+    std::function<Result<void>(const HttpAnswer& head)> begin_download;
+    ByteSink download;  // takes the body of a 2xx answer
+    // Longest wait for the next bytes of the answer; zero: for ever (a stream that may be silent).
+    std::chrono::milliseconds read_timeout{30'000};
 };
 
 // Requests to one server, one connection each. Lives on the loop's thread.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <string>
 #include <string_view>
 
@@ -11,12 +12,12 @@ namespace {
 constexpr auto switch_name = "NOID_USE_SYSTEM_PROXY";
 
 std::optional<std::string> proxy_variable(const ServerUrl& server, const Environment& environment) {
-    for (const auto* name : server.tls ? std::initializer_list<const char*>{"HTTPS_PROXY", "https_proxy"}
-                                       : std::initializer_list<const char*>{"HTTP_PROXY", "http_proxy"}) {
+    constexpr std::array plain{"HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"};
+    constexpr std::array secure{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"};
+    for (const auto* name : server.tls ? secure : plain) {
         if (auto value = environment.text(name)) return value;
     }
-    if (auto value = environment.text("ALL_PROXY")) return value;
-    return environment.text("all_proxy");
+    return std::nullopt;
 }
 
 // NO_PROXY: "*", or hosts and domains, which cover what is below them.

@@ -35,13 +35,22 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
         if (quantity->unit == "ms") factor = 1;
         if (quantity->unit == "m") factor = 60e3;
         if (quantity->unit == "h") factor = 3600e3;
+        if (quantity->unit == "d") factor = 24 * 3600e3;
     }
     constexpr double most = 366.0 * 24 * 3600e3;
     const double milliseconds = quantity ? quantity->count * factor : 0;
     if (milliseconds < 1 || milliseconds > most)
         return fail(Errc::invalid,
-                    fmt::format("'{}' is no duration (expected 30s, 1.5s, 500ms, 5m, 2h)", text));
+                    fmt::format("'{}' is no duration (expected 30s, 1.5s, 500ms, 5m, 2h, 7d)", text));
     return std::chrono::milliseconds{std::llround(milliseconds)};
+}
+
+Result<Interval> parse_interval(std::string_view text) {
+    if (text == "off") return Interval{};
+    auto length = parse_duration(text);
+    if (!length || length->count() % 1000 != 0)
+        return fail(Errc::invalid, fmt::format("'{}' is no interval (expected 30s, 5m, 2h, or off)", text));
+    return Interval{std::chrono::duration_cast<std::chrono::seconds>(*length)};
 }
 
 Result<std::uint32_t> parse_mebibytes(std::string_view text) {

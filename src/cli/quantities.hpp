@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "base/error.hpp"
@@ -9,8 +10,15 @@
 // Amounts as people write them on a command line. Errors are `invalid` and name the spellings.
 namespace noid::cli {
 
-// "90", "90s", "1.5s", "500ms", "5m", "2h": a duration greater than zero; bare numbers are seconds.
+// "90", "90s", "1.5s", "500ms", "5m", "2h", "7d": a duration greater than zero; bare numbers are seconds.
 [[nodiscard]] Result<std::chrono::milliseconds> parse_duration(std::string_view text);
+
+// How often the server does something by itself; no length: never.
+struct Interval {
+    std::optional<std::chrono::seconds> length;
+};
+// As parse_duration(), whole seconds only; or "off".
+[[nodiscard]] Result<Interval> parse_interval(std::string_view text);
 
 // "2048", "2048M", "2048MiB", "4G", "4GiB": a size in MiB greater than zero; bare numbers are MiB.
 [[nodiscard]] Result<std::uint32_t> parse_mebibytes(std::string_view text);

@@ -30,9 +30,15 @@ bool is_passing(unsigned status) {
     return status == 0 || status == 429 || status >= 500;
 }
 
-std::string attach_target(const std::string& vm, const RemoteSession::Attach& attach) {
-    return fmt::format("/v1/vms/{}/sessions/{}/attach?stdout={}&stderr={}", vm, attach.id, attach.have_out,
-                       attach.have_err);
+std::string target_of(const RemoteSession::Start& start, const RemoteSession::Options& options) {
+    if (const auto* attach = std::get_if<RemoteSession::Attach>(&start)) {
+        return fmt::format("/v1/vms/{}/sessions/{}/attach?stdout={}&stderr={}", options.vm, attach->id,
+                           attach->have_out, attach->have_err);
+    }
+    if (const auto* connect = std::get_if<RemoteSession::Connect>(&start))
+        return fmt::format("/v1/vms/{}/tcp?port={}&hold_ms={}", options.vm, connect->port,
+                           options.hold.count());
+    return fmt::format("/v1/vms/{}/exec", options.vm);
 }
 
 // Reads on until the server has closed, so that it is answered.
@@ -44,6 +50,10 @@ Awaitable<Result<void>> hear_goodbye(WebSocket& socket) {
 }
 
 }  // namespace
+
+void RemoteSession::Output::begin_at(std::uint64_t offset) {
+    received = written = safe = acknowledged = offset;
+}
 
 std::uint64_t RemoteSession::Output::go_on_at(std::uint64_t offset) {
     repeated = received > offset ? received - offset : 0;
@@ -62,12 +72,18 @@ void RemoteSession::Output::take(std::string_view bytes) {
     received += bytes.size();
 }
 
+void RemoteSession::Output::wrote(std::uint64_t count) {
+    written += count;
+    safe = written;
+    settle_gap();
+}
+
 void RemoteSession::Output::settle_gap() {
     if (written + gap == received) written += std::exchange(gap, 0);
 }
 
 bool RemoteSession::Output::owes_acknowledgement() const {
-    const auto owed = written - acknowledged;
+    const auto owed = safe - acknowledged;
     return owed >= acknowledge_every || (owed > 0 && written == received);
 }
 
@@ -80,9 +96,7 @@ RemoteSession::RemoteSession(const asio::any_io_executor& executor, Options opti
       pause_{executor} {}
 
 Awaitable<RemoteSession::Connected> RemoteSession::connect(const Start& start) {
-    const auto* attach = std::get_if<Attach>(&start);
-    const auto target =
-        attach ? attach_target(options_.vm, *attach) : fmt::format("/v1/vms/{}/exec", options_.vm);
+    const auto target = target_of(start, options_);
     auto attempt = WebSocket::connect(options_.account, target, WebSocket::Watch::silence, options_.trace);
     auto [thrown, connected] = co_await asio::co_spawn(
         executor_, std::move(attempt),
@@ -102,8 +116,8 @@ RemoteSession::Ending RemoteSession::finish(Ending ending) {
 Awaitable<RemoteSession::Ending> RemoteSession::run(Start start) {
     if (const auto* attach = std::get_if<Attach>(&start)) {
         id_ = attach->id;
-        outputs_[0].received = outputs_[0].written = outputs_[0].acknowledged = attach->have_out;
-        outputs_[1].received = outputs_[1].written = outputs_[1].acknowledged = attach->have_err;
+        outputs_[0].begin_at(attach->have_out);
+        outputs_[1].begin_at(attach->have_err);
     }
     auto connected = co_await connect(start);
     if (abandoned_) co_return finish(Abandoned{});
@@ -212,6 +226,9 @@ std::optional<RemoteSession::Ending> RemoteSession::take_text(std::string_view t
     } else if (const auto* gap = std::get_if<wire::OutputDropped>(&*parsed)) {
         auto& stream = output(gap->stream);
         note_missing(stream.go_on_at(stream.received + gap->bytes));
+    } else if (const auto* end = std::get_if<wire::OutputEnd>(&*parsed)) {
+        output(end->stream).ended = true;
+        output_changed_.notify();
     }
     return std::nullopt;
 }
@@ -247,7 +264,7 @@ Awaitable<void> RemoteSession::send_all(WebSocket& socket) {
             sent = co_await socket.write_text(text);
             if (sent) control_.pop_front();
         } else if (acknowledgement_due()) {
-            const wire::Acknowledge ack{outputs_[0].written, outputs_[1].written};
+            const wire::Acknowledge ack{outputs_[0].safe, outputs_[1].safe};
             outputs_[0].acknowledged = ack.out;
             outputs_[1].acknowledged = ack.err;
             sent = co_await socket.write_text(wire::to_text(ack));
@@ -275,13 +292,12 @@ bool RemoteSession::acknowledgement_due() const {
 
 Awaitable<std::string> RemoteSession::next_output(wire::Channel stream) {
     auto& mine = output(stream);
-    while (mine.pending.empty() && !over_) co_await output_changed_.wait();
+    while (mine.pending.empty() && !mine.ended && !over_) co_await output_changed_.wait();
     co_return std::exchange(mine.pending, {});
 }
 
 void RemoteSession::written(wire::Channel stream, std::uint64_t count) {
-    output(stream).written += count;
-    output(stream).settle_gap();
+    output(stream).wrote(count);
     if (acknowledgement_due()) to_send_.notify();
 }
 

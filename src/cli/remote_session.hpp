@@ -24,10 +24,10 @@
 
 namespace noid::cli {
 
-// The client's end of a command in a VM, over WebSocket. Outlives its connection: when that breaks,
-// a new one attaches to the session and both directions go on at their offsets, so that no byte is
-// lost or doubled. Against a server without sessions (the original's) it is one connection and
-// no input.
+// The client's end of a command in a VM, or of a TCP connection made there, over WebSocket. Outlives its
+// connection: when that breaks, a new one attaches to the session and both directions go on at their offsets,
+// so that no byte is lost or doubled. Against a server without sessions (the original's) it is one connection
+// and no input.
 //
 // One coroutine awaits run(), others move the bytes; run() may not be cancelled, but abandon() ends
 // it at once. Lives on the loop's thread.
@@ -39,7 +39,11 @@ class RemoteSession {
         std::uint64_t have_out = 0;
         std::uint64_t have_err = 0;
     };
-    using Start = std::variant<wire::ExecRequest, Attach>;
+    // A TCP connection to a port of the VM; stdout and stdin are its two directions.
+    struct Connect {
+        std::uint16_t port = 0;
+    };
+    using Start = std::variant<wire::ExecRequest, Attach, Connect>;
 
     struct Options {
         Account account;
@@ -81,8 +85,8 @@ class RemoteSession {
 
     Awaitable<Ending> run(Start start);
 
-    // The bytes of a stream that came since the last call; empty once the session is over and all
-    // was given out. What is not yet acknowledged by written() comes again after a client's crash.
+    // The bytes of a stream that came since the last call; empty once the stream has ended and all was
+    // given out. What is not yet acknowledged by written() comes again after a client's crash.
     Awaitable<std::string> next_output(wire::Channel stream);
     void written(wire::Channel stream, std::uint64_t count);
 
@@ -104,19 +108,23 @@ class RemoteSession {
     [[nodiscard]] const std::string& id() const noexcept { return id_; }
 
   private:
-    // Offsets of one stream: acknowledged <= written <= received.
+    // Offsets of one stream: acknowledged <= safe <= written <= received.
     struct Output {
         std::string pending;  // received, not given out yet
+        bool ended = false;
         std::uint64_t received = 0;
         std::uint64_t written = 0;
+        std::uint64_t safe = 0;  // the last byte written; a gap behind it cannot be acknowledged
         std::uint64_t gap =
             0;  // of `received`, what the server dropped; counts as written after what came before
         std::uint64_t acknowledged = 0;
         std::uint64_t repeated = 0;  // what comes next and was received before
 
+        void begin_at(std::uint64_t offset);
         // Says how many bytes are missing when the stream goes on at `offset`.
         std::uint64_t go_on_at(std::uint64_t offset);
         void take(std::string_view bytes);
+        void wrote(std::uint64_t count);
         void settle_gap();
         [[nodiscard]] bool owes_acknowledgement() const;
     };

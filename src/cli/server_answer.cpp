@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 #include <charconv>
+#include <optional>
 
 #include "cli/failure.hpp"
 #include "cli/version.hpp"
@@ -46,15 +47,25 @@ Errc code_of(unsigned status) {
     }
 }
 
-std::string message_in(std::string_view body) {
+struct Said {
+    std::string text;
+    std::optional<Errc> code;  // this server's answers have one
+};
+
+Said said_in(std::string_view body) {
     boost::system::error_code malformed;
     const auto value = boost::json::parse({body.data(), body.size()}, malformed);
     if (!malformed && value.is_object()) {
-        if (const auto* text = value.get_object().if_contains("error"); text && text->is_string())
-            return std::string{text->get_string()};
+        const auto& object = value.get_object();
+        const auto* text = object.if_contains("error");
+        const auto* code = object.if_contains("code");
+        if (text && text->is_string()) {
+            return {std::string{text->get_string()},
+                    code && code->is_string() ? errc_named(code->get_string()) : std::nullopt};
+        }
     }
     constexpr std::size_t most = 2048;  // a proxy's error page, say
-    return std::string{body.substr(0, most)};
+    return {std::string{body.substr(0, most)}, std::nullopt};
 }
 
 std::string_view advice_for(unsigned status) {
@@ -65,10 +76,10 @@ std::string_view advice_for(unsigned status) {
 }  // namespace
 
 Error error_of_answer(unsigned status, std::string_view body) {
-    return Error{
-        code_of(status),
-        fmt::format("server error ({}): {}{}", status, printable(message_in(body)), advice_for(status)),
-        {}};
+    const auto said = said_in(body);
+    return Error{said.code.value_or(code_of(status)),
+                 fmt::format("server error ({}): {}{}", status, printable(said.text), advice_for(status)),
+                 {}};
 }
 
 Result<void> check_api_version(std::string_view header) {

@@ -7,6 +7,8 @@
 #include <boost/url/src.hpp>  // Debian's Boost 1.81 has no library for it in its default set
 #include <cctype>
 
+#include "cli/quantities.hpp"
+
 namespace noid::cli {
 namespace {
 
@@ -48,8 +50,9 @@ Result<ServerUrl> ServerUrl::parse(std::string_view given) {
     url.host = parsed->host_address();
     url.port = url.tls ? 443 : 80;
     if (parsed->has_port() && !parsed->port().empty()) {
-        url.port = parsed->port_number();
-        if (url.port == 0) return fail(Errc::invalid, "server URL has a port that is no port");
+        const auto port = parse_port(std::string_view{parsed->port().data(), parsed->port().size()});
+        if (!port) return fail(Errc::invalid, "server URL has a port that is no port");
+        url.port = *port;
     }
     url.path = std::string{parsed->encoded_path()};
     return url;

@@ -1,14 +1,10 @@
 #include "cli/tcp_tunnel.hpp"
 
-#include <fmt/format.h>
-
 #include <boost/asio/write.hpp>
-#include <vector>
+#include <utility>
 
 #include "cli/failure.hpp"
 #include "cli/task_group.hpp"
-#include "cli/web_socket.hpp"
-#include "wire/stream.hpp"
 
 namespace noid::cli {
 namespace {
@@ -16,65 +12,66 @@ namespace {
 using asio::ip::tcp;
 using boost::system::error_code;
 
-Awaitable<void> to_guest(tcp::socket& local, WebSocket& remote) {
-    std::vector<char> buffer(wire::max_stream_payload);
-    constexpr char head = static_cast<char>(wire::Channel::input);
-    for (;;) {
-        error_code failure;
-        const auto count = co_await local.async_read_some(asio::buffer(buffer),
-                                                          asio::redirect_error(asio::use_awaitable, failure));
-        if (failure == asio::error::eof) break;
-        if (failure) {
-            remote.abort();  // reset by the local side: the guest's side must not see an orderly end
-            co_return;
-        }
-        if (auto sent = co_await remote.write_binary({&head, 1}, {buffer.data(), count}); !sent) co_return;
-    }
-    co_await remote.write_text(wire::to_text(wire::InputEnd{}));
-}
-
-Awaitable<Result<void>> from_guest(WebSocket& remote, tcp::socket& local) {
-    for (;;) {
-        auto message = co_await remote.read();
-        if (!message) co_return fail(message.error());
-        if (message->kind == WebSocket::Kind::closed) co_return Result<void>{};
-        error_code failure;
-        if (message->kind == WebSocket::Kind::text) {
-            auto said = wire::parse_server_message(message->data);
-            if (!said) continue;
-            if (const auto* error = std::get_if<wire::ErrorBody>(&*said))
-                co_return fail(Errc::unavailable, printable(error->error));
-            if (std::holds_alternative<wire::OutputEnd>(*said))
-                local.shutdown(tcp::socket::shutdown_send, failure);
-            continue;
-        }
-        if (message->data.empty() || message->data.front() != static_cast<char>(wire::Channel::output))
-            continue;
-        co_await asio::async_write(local, asio::buffer(message->data.substr(1)),
-                                   asio::redirect_error(asio::use_awaitable, failure));
-        if (failure) co_return Result<void>{};  // the local side has enough
-    }
+Result<void> result_of(const RemoteSession::Ending& ending) {
+    if (const auto* refused = std::get_if<RemoteSession::Refused>(&ending)) return fail(refused->error);
+    if (const auto* failed = std::get_if<RemoteSession::Failed>(&ending))
+        return fail(Errc::unavailable, printable(failed->what));
+    if (const auto* lost = std::get_if<RemoteSession::Lost>(&ending))
+        return fail(Errc::unavailable, lost->what);
+    return {};
 }
 
 }  // namespace
 
-Awaitable<Result<void>> tunnel(tcp::socket local, Account account, std::string vm, std::uint16_t port,
-                               Trace trace) {
-    auto remote =
-        co_await WebSocket::connect(std::move(account), fmt::format("/v1/vms/{}/tcp?port={}", vm, port),
-                                    WebSocket::Watch::off, std::move(trace));
-    if (!remote) co_return fail(remote.error().error);
-    TaskGroup upwards{co_await asio::this_coro::executor};
-    upwards.spawn(to_guest(local, **remote));
-    auto served = co_await from_guest(**remote, local);
-    // Cancelled or not, the other direction must have ended before what it uses goes away.
-    co_await ignore_cancellation();
-    (*remote)->abort();
-    error_code ignored;
-    local.close(ignored);
+TcpTunnel::TcpTunnel(tcp::socket local, RemoteSession::Options options, std::uint16_t port)
+    : local_{std::move(local)}, remote_{local_.get_executor(), std::move(options)}, port_{port} {}
+
+Awaitable<Result<void>> TcpTunnel::run() {
+    TaskGroup upwards{local_.get_executor()};
+    TaskGroup downwards{local_.get_executor()};
+    upwards.spawn(to_guest());
+    downwards.spawn(from_guest());
+    const auto ending = co_await remote_.run(RemoteSession::Connect{port_});
     upwards.cancel();
     co_await upwards.join();
-    co_return served;
+    if (std::holds_alternative<RemoteSession::Abandoned>(ending)) downwards.cancel();
+    co_await downwards.join();
+    co_return result_of(ending);
+}
+
+Awaitable<void> TcpTunnel::to_guest() {
+    while (co_await remote_.room_for_input()) {
+        std::string bytes(wire::max_stream_payload, '\0');
+        error_code failure;
+        const auto count = co_await local_.async_read_some(
+            asio::buffer(bytes), asio::redirect_error(asio::use_awaitable, failure));
+        if (failure == asio::error::eof) {
+            remote_.end_input();
+            co_return;
+        }
+        if (failure) {
+            remote_.cancel();  // reset by the local side: the guest's side must not see an orderly end
+            co_return;
+        }
+        bytes.resize(count);
+        remote_.send_input(std::move(bytes));
+    }
+}
+
+Awaitable<void> TcpTunnel::from_guest() {
+    error_code failure;
+    for (;;) {
+        const auto bytes = co_await remote_.next_output(wire::Channel::output);
+        if (bytes.empty()) break;
+        if (!failure) {
+            co_await asio::async_write(local_, asio::buffer(bytes),
+                                       asio::redirect_error(asio::use_awaitable, failure));
+            if (failure) remote_.cancel();  // the local side takes no more
+        }
+        remote_.written(wire::Channel::output, bytes.size());
+    }
+    error_code ignored;
+    local_.shutdown(tcp::socket::shutdown_send, ignored);
 }
 
 }  // namespace noid::cli

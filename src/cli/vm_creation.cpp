@@ -67,11 +67,9 @@ Awaitable<Result<CreatedVm>> create_vm(const Context& context, const ApiClient& 
                           can_draw_progress(context.json)};
     const auto key = random_hex(16);
     const auto ask = [&] {
-        HttpRequest http{.method = HttpMethod::post,
-                         .target = "/v1/vms",
-                         .body = boost::json::serialize(wire::to_json(request)),
-                         .headers = {{"Idempotency-Key", key}},
-                         .read_timeout = creation_limit};
+        HttpRequest http{HttpMethod::post, "/v1/vms", boost::json::serialize(wire::to_json(request))};
+        http.headers.emplace_back("Idempotency-Key", key);
+        http.read_timeout = creation_limit;
         return client.call_json(std::move(http), "VM");
     };
     auto answer = co_await ask();

@@ -27,17 +27,16 @@ Result<VmOnServer> find_vm(const Context& context, const VmArgument& argument) {
 }
 
 Awaitable<Result<int>> change_state(const Context& context, VmArgument argument, std::string verb,
-                                    std::string doing, std::string done, std::string body) {
+                                    std::string doing, std::string done) {
     auto vm = find_vm(context, argument);
     if (!vm) co_return fail(vm.error());
+    HttpRequest request{HttpMethod::post, fmt::format("{}/{}", vm->target, verb)};
+    request.read_timeout = change_limit;
     Result<HttpAnswer> answer;
     {
         const Spinner spinner{context.executor, fmt::format("{} VM '{}'", doing, vm->name),
                               can_draw_progress(context.json)};
-        answer = co_await vm->client.call({.method = HttpMethod::post,
-                                           .target = fmt::format("{}/{}", vm->target, verb),
-                                           .body = std::move(body),
-                                           .read_timeout = change_limit});
+        answer = co_await vm->client.call(std::move(request));
     }
     if (!answer) co_return fail(answer.error());
     if (!context.json) {

@@ -21,9 +21,9 @@ struct VmOnServer {
 // The VM of an argument, or the active one, with a client for it.
 [[nodiscard]] Result<VmOnServer> find_vm(const Context& context, const VmArgument& argument);
 
-// POST .../VERB without more to say, with `doing` ("Starting") as progress; then prints
+// POST .../VERB without a body, with `doing` ("Starting") as progress; then prints
 // "VM 'x' DONE", or the server's answer as JSON.
 Awaitable<Result<int>> change_state(const Context& context, VmArgument argument, std::string verb,
-                                    std::string doing, std::string done, std::string body = {});
+                                    std::string doing, std::string done);
 
 }  // namespace noid::cli

@@ -30,7 +30,8 @@ Result<wire::SessionInfo> choose_session(const std::vector<wire::SessionInfo>& s
 Awaitable<Result<int>> execute(const Context& context, Attach command) {
     auto vm = find_vm(context, command.vm);
     if (!vm) co_return fail(vm.error());
-    auto answer = co_await vm->client.call_json({.target = vm->target + "/sessions"}, "session list");
+    auto answer =
+        co_await vm->client.call_json(HttpRequest{HttpMethod::get, vm->target + "/sessions"}, "session list");
     if (!answer) co_return fail(answer.error());
     auto sessions = read_list<wire::SessionInfo>(*answer, "session list");
     if (!sessions) co_return fail(sessions.error());

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <boost/json.hpp>
+
 #include "cli/api_client.hpp"
 #include "cli/commands/execute.hpp"
 #include "cli/proxy.hpp"
@@ -11,7 +13,7 @@ namespace {
 Awaitable<Result<wire::WhoAmI>> verify(const Environment& environment, Account account) {
     auto client = ApiClient::open(environment, std::move(account));
     if (!client) co_return fail(client.error());
-    auto answer = co_await client->call_json({.target = "/v1/whoami"}, "whoami");
+    auto answer = co_await client->call_json(HttpRequest{HttpMethod::get, "/v1/whoami"}, "whoami");
     if (!answer) co_return fail(answer.error());
     co_return read_answer<wire::WhoAmI>(*answer, "whoami");
 }
@@ -25,7 +27,8 @@ Awaitable<Result<int>> execute(const Context& context, AuthSetup command) {
     if (!path) co_return fail(path.error());
     if (auto saved = save_config(*path, {server->text, command.token}); !saved) co_return fail(saved.error());
 
-    auto who = co_await verify(context.environment, Account{*server, command.token});
+    Account account{*server, command.token};
+    auto who = co_await verify(context.environment, std::move(account));
     if (context.json) {
         boost::json::object out{
             {"config", path->string()}, {"server", server->text}, {"verified", who.has_value()}};

@@ -15,7 +15,7 @@ Awaitable<Result<int>> execute(const Context& context, Destroy command) {
     {
         const Spinner spinner{context.executor, fmt::format("Destroying VM '{}'", vm->name),
                               can_draw_progress(context.json)};
-        answer = co_await vm->client.call({.method = HttpMethod::delete_, .target = vm->target});
+        answer = co_await vm->client.call(HttpRequest{HttpMethod::delete_, vm->target});
     }
     if (!answer) co_return fail(answer.error());
     if (context.json) {

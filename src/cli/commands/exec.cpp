@@ -13,10 +13,8 @@ Awaitable<Result<int>> start_detached(const Context& context, const VmOnServer& 
     auto request = exec_request(options);
     if (!request) co_return fail(request.error());
     request->detach = true;
-    auto answer = co_await vm.client.call_json({.method = HttpMethod::post,
-                                                .target = vm.target + "/exec",
-                                                .body = boost::json::serialize(wire::to_json(*request))},
-                                               "exec");
+    HttpRequest http{HttpMethod::post, vm.target + "/exec", boost::json::serialize(wire::to_json(*request))};
+    auto answer = co_await vm.client.call_json(std::move(http), "exec");
     if (!answer) co_return fail(answer.error());
     auto started = read_answer<wire::ExecStarted>(*answer, "exec");
     if (!started) co_return fail(started.error());
@@ -27,8 +25,10 @@ Awaitable<Result<int>> start_detached(const Context& context, const VmOnServer& 
 }  // namespace
 
 Awaitable<Result<int>> execute(const Context& context, Exec command) {
-    if (command.options.command.empty() && !command.options.tty)
-        co_return co_await execute(context, Console{command.vm, command.options.env});
+    if (command.options.command.empty() && !command.options.tty) {
+        Console console{command.vm, command.options.env};
+        co_return co_await execute(context, std::move(console));
+    }
     auto vm = find_vm(context, command.vm);
     if (!vm) co_return fail(vm.error());
     if (command.detach) co_return co_await start_detached(context, *vm, command.options);

@@ -3,6 +3,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/json.hpp>
 #include <cstdio>
+#include <list>
 
 #include "cli/commands/execute.hpp"
 #include "cli/quantities.hpp"
@@ -55,8 +56,12 @@ Result<tcp::acceptor> listen(const asio::any_io_executor& executor, const std::s
     return acceptor;
 }
 
-Awaitable<void> serve(const Context& context, tcp::socket local, const VmOnServer& vm, std::uint16_t port) {
-    auto served = co_await tunnel(std::move(local), vm.client.account(), vm.name, port, context.trace());
+using Tunnels = std::list<TcpTunnel>;
+
+// Runs one tunnel of the list and takes it off.
+Awaitable<void> serve(Tunnels& tunnels, Tunnels::iterator tunnel, std::uint16_t port) {
+    auto served = co_await tunnel->run();
+    tunnels.erase(tunnel);
     if (!served) print_notice(fmt::format("port {}: {}", port, served.error().what));
 }
 
@@ -70,7 +75,8 @@ Awaitable<Result<int>> execute(const Context& context, Forward command) {
     auto vm = find_vm(context, name);
     if (!vm) co_return fail(vm.error());
     // Nobody should find out at the first connection that the VM does not exist.
-    if (auto there = co_await vm->client.call({.target = vm->target}); !there) co_return fail(there.error());
+    if (auto there = co_await vm->client.call(HttpRequest{HttpMethod::get, vm->target}); !there)
+        co_return fail(there.error());
     auto acceptor = listen(context.executor, command.address, ports->local);
     if (!acceptor) co_return fail(acceptor.error());
 
@@ -87,21 +93,26 @@ Awaitable<Result<int>> execute(const Context& context, Forward command) {
     std::fflush(stdout);
 
     int ended_by = 0;
+    Tunnels tunnels;
+    TaskGroup serving{context.executor};
     const Signals::TakeOver take_over{context.signals, [&](int signal) {
                                           ended_by = signal;
                                           acceptor->close();
+                                          for (auto& tunnel : tunnels) tunnel.stop();
                                       }};
-    TaskGroup connections{context.executor};
-    while (ended_by == 0) {
-        error_code failure;
+    const RemoteSession::Options options{
+        .account = vm->client.account(), .vm = vm->name, .trace = context.trace()};
+    error_code failure;
+    for (;;) {
         auto local = co_await acceptor->async_accept(asio::redirect_error(asio::use_awaitable, failure));
-        if (failure == asio::error::operation_aborted || failure == asio::error::bad_descriptor) break;
-        if (failure) print_notice(fmt::format("cannot accept a connection: {}", failure.message()));
-        if (!failure) connections.spawn(serve(context, std::move(local), *vm, ports->guest));
-        co_await connections.join(max_connections - 1);
+        if (failure || ended_by != 0) break;
+        const auto tunnel = tunnels.emplace(tunnels.end(), std::move(local), options, ports->guest);
+        serving.spawn(serve(tunnels, tunnel, ports->guest));
+        co_await serving.join(max_connections - 1);
     }
-    connections.cancel();
-    co_await connections.join();
+    for (auto& tunnel : tunnels) tunnel.stop();
+    co_await serving.join();
+    if (ended_by == 0) co_return fail(Errc::unavailable, "cannot accept connections: " + failure.message());
     co_return 128 + ended_by;
 }
 

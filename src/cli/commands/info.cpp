@@ -53,7 +53,7 @@ void print_rest(const wire::VmInfo& vm) {
 Awaitable<Result<int>> execute(const Context& context, Info command) {
     auto on_server = find_vm(context, command.vm);
     if (!on_server) co_return fail(on_server.error());
-    auto answer = co_await on_server->client.call_json({.target = on_server->target}, "VM");
+    auto answer = co_await on_server->client.call_json(HttpRequest{HttpMethod::get, on_server->target}, "VM");
     if (!answer) co_return fail(answer.error());
     auto vm = read_answer<wire::VmInfo>(*answer, "VM");
     if (!vm) co_return fail(vm.error());

@@ -1,4 +1,9 @@
+#include <fmt/format.h>
+
+#include <boost/json/serialize.hpp>
+
 #include "cli/commands/execute.hpp"
+#include "cli/vm_policy.hpp"
 #include "cli/vm_request.hpp"
 
 // start, stop, pause, resume and suspend: each is one request and one sentence.
@@ -9,8 +14,8 @@ Awaitable<Result<int>> execute(const Context& context, Start command) {
 }
 
 Awaitable<Result<int>> execute(const Context& context, Stop command) {
-    co_return co_await change_state(context, command.vm, "stop", "Stopping", "stopped",
-                                    command.force ? R"({"force":true})" : "");
+    co_return co_await change_state(context, command.vm, command.force ? "stop?force=true" : "stop",
+                                    "Stopping", "stopped");
 }
 
 Awaitable<Result<int>> execute(const Context& context, Pause command) {
@@ -22,6 +27,23 @@ Awaitable<Result<int>> execute(const Context& context, Resume command) {
 }
 
 Awaitable<Result<int>> execute(const Context& context, Suspend command) {
+    if (command.idle) {
+        auto vm = find_vm(context, command.vm);
+        if (!vm) co_return fail(vm.error());
+        VmPolicyChange change;
+        change.idle_suspend = command.idle;
+        auto policy = co_await change_policy(*vm, change);
+        if (!policy) co_return fail(policy.error());
+        if (context.json) {
+            print_line(boost::json::serialize(*policy));
+        } else if (command.idle->length) {
+            print_line(fmt::format("VM '{}' is suspended whenever it was idle for {} s", vm->name,
+                                   command.idle->length->count()));
+        } else {
+            print_line(fmt::format("VM '{}' is no longer suspended by itself", vm->name));
+        }
+        co_return 0;
+    }
     co_return co_await change_state(context, command.vm, "suspend", "Suspending", "suspended");
 }
 

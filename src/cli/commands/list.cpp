@@ -31,7 +31,7 @@ Awaitable<Result<int>> execute(const Context& context, List command) {
     if (!labels) co_return fail(labels.error());
     auto client = ApiClient::open(context);
     if (!client) co_return fail(client.error());
-    auto answer = co_await client->call_json({.target = "/v1/vms"}, "VM list");
+    auto answer = co_await client->call_json(HttpRequest{HttpMethod::get, "/v1/vms"}, "VM list");
     if (!answer) co_return fail(answer.error());
     auto vms = read_list<wire::VmInfo>(*answer, "VM list");
     if (!vms) co_return fail(vms.error());

@@ -22,7 +22,7 @@ Awaitable<Result<int>> execute(const Context& context, Logs command) {
     if (!output) co_return fail(output.error());
 
     std::string query;
-    if (command.tail_lines) query += fmt::format("&tail={}", *command.tail_lines);
+    if (command.tail_bytes) query += fmt::format("&tail={}", *command.tail_bytes);
     if (command.follow) query += "&follow=true";
     if (!query.empty()) query.front() = '?';
     // Under --json one object for each piece, as it comes.
@@ -35,9 +35,10 @@ Awaitable<Result<int>> execute(const Context& context, Logs command) {
         }
         co_return co_await output->write(bytes);
     };
-    auto answer = co_await vm->client.call({.target = vm->target + "/logs" + query,
-                                            .download = write,
-                                            .read_timeout = command.follow ? 0ms : 30'000ms});
+    HttpRequest request{HttpMethod::get, vm->target + "/logs" + query};
+    request.download = write;
+    if (command.follow) request.read_timeout = 0ms;
+    auto answer = co_await vm->client.call(std::move(request));
     if (!answer) co_return fail(answer.error());
     co_return 0;
 }

@@ -25,7 +25,7 @@ Awaitable<void> destroy(const Context& context, const VmOnServer& vm) {
     {
         const Spinner spinner{context.executor, fmt::format("Destroying VM '{}'", vm.name),
                               can_draw_progress(context.json)};
-        answer = co_await vm.client.call({.method = HttpMethod::delete_, .target = vm.target});
+        answer = co_await vm.client.call(HttpRequest{HttpMethod::delete_, vm.target});
     }
     if (!answer) {
         print_notice(

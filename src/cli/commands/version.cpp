@@ -17,7 +17,7 @@ Awaitable<Result<wire::Version>> ask_server(const Context& context) {
     if (!server) co_return fail(server.error());
     auto client = ApiClient::open(context.environment, Account{std::move(*server), ""});
     if (!client) co_return fail(client.error());
-    auto answer = co_await client->call_json({.target = "/version"}, "version");
+    auto answer = co_await client->call_json(HttpRequest{HttpMethod::get, "/version"}, "version");
     if (!answer) co_return fail(answer.error());
     co_return read_answer<wire::Version>(*answer, "version");
 }
