@@ -2,12 +2,13 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 
 import pytest
 
-from conftest import BIN, free_port
+from conftest import BIN
 
 NOT_CONFIGURED = "Error: not configured. Run: noid auth setup --url <url> --token <token>\n"
 
@@ -34,7 +35,9 @@ def noid(home, tmp_path):
 
 def dead_url():
     """A URL on which nothing listens."""
-    return f"http://127.0.0.1:{free_port()}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return "http://127.0.0.1:%d" % probe.getsockname()[1]
 
 
 def test_help_and_version_are_answers(noid):
