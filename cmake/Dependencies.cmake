@@ -19,6 +19,7 @@ target_link_libraries(noid_fmt INTERFACE
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(LIBNL REQUIRED IMPORTED_TARGET libnl-3.0 libnl-route-3.0)
 pkg_check_modules(LIBNFTABLES REQUIRED IMPORTED_TARGET libnftables)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 
 # Asio with std::experimental and deprecated corners switched off, the same in every target.
 add_library(noid_asio INTERFACE)

@@ -22,6 +22,8 @@ struct VmRuntime {
     std::optional<std::int64_t> pid;           // of the VMM
     std::int64_t pid_start_time = 0;           // clock ticks since the host's boot
     std::string network;                       // the slot, as JSON; empty: none
+    std::string lineage;                       // what it was saved to and woken from, as JSON; empty: nothing
+    std::string policy;                        // as JSON; empty: none
 };
 
 // One VM. `config` is what vm.json in the VM's directory says: the directory is the truth, this row

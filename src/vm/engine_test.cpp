@@ -128,7 +128,9 @@ TEST_P(CreateFailure, LeavesNothing) {
         asked.idempotency_key = "key";
         auto created = co_await ann->create(asked);
         EXPECT_FALSE(created);
-        if (!created) EXPECT_EQ(created.error().code, GetParam().code) << created.error().full();
+        if (!created) {
+            EXPECT_EQ(created.error().code, GetParam().code) << created.error().full();
+        }
         EXPECT_TRUE(ann->list().empty());
         expect_nothing_left();
         // The name and the key are free again.
@@ -172,7 +174,7 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 Errc::unsupported},
         Failure{"answered", [](Script& script) { script.fail_at = "create:answered"; }, Errc::internal}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& failure) { return failure.param.name; });
 
 TEST_F(EngineTest, AMissingImageIsNotFoundAndAllocatesNothing) {
     run([this]() -> Awaitable<void> {

@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 // One VM as the database and the journal know it.
 struct Known {
     store::VmRow row;
-    bool settle = false;  // a pause or resume was interrupted
+    std::size_t place = 0;  // in the order of creation
+    bool settle = false;    // a pause or resume was interrupted
 };
 
 class Recovery {
@@ -48,7 +49,7 @@ class Recovery {
         }
         std::vector<Known> known;
         for (auto& [name, vm] : rows_) known.push_back(std::move(vm));
-        std::ranges::stable_sort(known, {}, [](const Known& vm) { return vm.row.created_unix; });
+        std::ranges::sort(known, {}, &Known::place);
         co_return known;
     }
 
@@ -67,7 +68,7 @@ class Recovery {
         if (!intents) co_return fail(std::move(intents.error()));
         for (store::VmRow& row : *rows) {
             const std::string name = row.name;
-            rows_.emplace(name, Known{std::move(row)});
+            rows_.emplace(name, Known{std::move(row), rows_.size()});
         }
         intents_ = std::move(*intents);
         co_return Result<void>{};
@@ -276,7 +277,7 @@ class Recovery {
             log::warn("VM directory entered into the database",
                       {{"user", tenant_->user_name}, {"vm", entry}});
             if (added) {
-                rows_.emplace(entry, Known{row});
+                rows_.emplace(entry, Known{row, rows_.size()});
             } else {
                 log::error("VM directory not entered", {{"vm", entry}, {"reason", added.error().full()}});
             }

@@ -1,6 +1,7 @@
 #include "vm/task_group.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/dispatch.hpp>
 #include <exception>
 #include <vector>
 
@@ -35,9 +36,13 @@ void TaskGroup::spawn(Awaitable<void> task) {
 }
 
 void TaskGroup::cancel() {
-    // A copy: a task may end, and leave the list, while it is being told.
-    const std::vector signals(state_->running.begin(), state_->running.end());
-    for (const auto& signal : signals) signal->emit(asio::cancellation_type::terminal);
+    // On the strand at once. The destructor calls this too, and whoever lets go of the group last may be
+    // elsewhere, while a task is just ending.
+    asio::dispatch(state_->strand, [state = state_] {
+        // A copy: a task may end, and leave the list, while it is being told.
+        const std::vector signals(state->running.begin(), state->running.end());
+        for (const auto& signal : signals) signal->emit(asio::cancellation_type::terminal);
+    });
 }
 
 Awaitable<void> TaskGroup::join() {

@@ -105,6 +105,9 @@ Result<std::optional<TemplateStore::Bake>> TemplateStore::begin(const Shape& sha
     auto sources = sources_of(shape);
     if (!sources) return fail(std::move(sources.error()));
     std::string key = key_of(shape);
+    // Of several VMs of a shape that boot at the same time, one makes the template.
+    const auto present = read_snapshot(templates_ / key);
+    if (present && obstacle(*present, *sources, vmm_).empty()) return std::nullopt;
     auto draft = SnapshotDraft::create(templates_, key);
     if (!draft && draft.error().code == Errc::conflict) return std::nullopt;
     if (!draft) return fail(std::move(draft.error()));

@@ -46,7 +46,8 @@ class TemplateStore {
     // `default_image`: only such VMs wake from golden.
     [[nodiscard]] Found find(const Shape& shape, bool default_image) const;
 
-    // A place to save a template of that shape in; nullopt when another VM is at it, or none are wanted.
+    // A place to save a template of that shape in; nullopt when there is one that fits by now, another VM is
+    // at it, or none are wanted.
     struct Bake {
         SnapshotDraft draft;
         std::map<std::string, std::string> sources;

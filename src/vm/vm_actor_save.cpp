@@ -102,6 +102,9 @@ Awaitable<Result<VmActor::Instant>> VmActor::save_instant(std::shared_ptr<Guest>
     if (!paused) report = fail(std::move(paused.error()).at("pause"));
     if (paused) {
         const auto kind = *incremental ? vmm::SnapshotKind::incremental : vmm::SnapshotKind::full;
+        // The VMM counts changes from here on, so unless these files are published there is nothing to write
+        // them over.
+        status_.lineage.basis = Lineage::Basis::none;
         const vmm::SnapshotFiles files{saving_memory, saving_state};
         auto clone_disk = [](asio::thread_pool& pool,
                              std::function<Result<void>()> work) -> Awaitable<Result<void>> {
@@ -211,8 +214,13 @@ Awaitable<Result<void>> VmActor::publish_checkpoint(SnapshotConfig& config, Afte
     auto draft = co_await on_pool(host_.files, std::move(begin));
     if (!draft) co_return fail(std::move(draft.error()));
 
-    auto filled =
-        guest_ ? co_await fill_from_guest(*draft, config, after) : co_await fill_from_disk(*draft, config);
+    // Not one expression: g++ 12 destroys the result of a conditional co_await twice.
+    Result<void> filled;
+    if (guest_) {
+        filled = co_await fill_from_guest(*draft, config, after);
+    } else {
+        filled = co_await fill_from_disk(*draft, config);
+    }
     if (filled) filled = reached("checkpoint:saved");
     if (filled) {
         auto publish_draft = [&draft, &config, target = tenant_->checkpoints.place_of(config)] {

@@ -96,6 +96,8 @@ Awaitable<Result<std::shared_ptr<channel::Session>>> VmActor::attach(proto::Sess
 Awaitable<Result<std::vector<proto::SessionInfo>>> VmActor::sessions() {
     auto self = shared_from_this();
     auto ask = [self]() -> Awaitable<Result<std::vector<proto::SessionInfo>>> {
+        // Looking is no use that a suspended VM should wake for.
+        if (self->status_.state == State::suspended) co_return std::vector<proto::SessionInfo>{};
         auto guest = co_await within(self->host_.config.guest.boot_timeout, self->running_guest());
         if (!guest) co_return fail(std::move(guest.error()));
         co_return co_await (*guest)->channel->sessions();
