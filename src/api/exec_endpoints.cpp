@@ -89,17 +89,20 @@ class Collector {
 Awaitable<Result<Response>> start_detached(vm::Vm& machine, std::shared_ptr<Session> session,
                                            const std::optional<std::string>& input) {
     SessionGuard guard{machine.strand(), session};
-    auto event = co_await next_event(machine.strand(), session);
-    if (!event) co_return fail(std::move(event).error());
     wire::ExecStarted started{proto::to_string(session->id()), 0};
-    if (const auto* opened = std::get_if<Session::Opened>(&*event)) {
-        started.pid = opened->pid;
-    } else if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
-        guard.on_exit(SessionGuard::Leave::nothing);
-        auto end = command_end(*ended);
-        if (!end) co_return fail(std::move(end).error());
-        if (!end->complaint.empty())
+    for (bool opened = false; !opened;) {
+        auto event = co_await next_event(machine.strand(), session);
+        if (!event) co_return fail(std::move(event).error());
+        if (const auto* facts = std::get_if<Session::Opened>(&*event)) {
+            started.pid = facts->pid;
+            opened = true;
+        } else if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
+            guard.on_exit(SessionGuard::Leave::nothing);
+            auto end = command_end(*ended);
+            if (!end) co_return fail(std::move(end).error());
+            if (end->complaint.empty()) co_return fail(Errc::corrupt, "the guest started nothing");
             co_return fail(Errc::not_found, end->complaint.substr(0, end->complaint.size() - 1));
+        }
     }
     if (input) co_await send_input(machine.strand(), session, *input);
     guard.on_exit(SessionGuard::Leave::detach);

@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <limits>
-#include <utility>
 
 #include "api/endpoint_input.hpp"
 #include "api/endpoints.hpp"
@@ -30,15 +29,19 @@ class Download {
         if (!session) co_return fail(std::move(session).error());
         auto download = std::make_unique<Download>(std::move(machine), std::move(*session));
         // The guest's first word says whether there is anything to send: before the answer's status.
-        auto event = co_await next_event(download->strand_, download->session_);
-        if (!event) co_return fail(std::move(event).error());
-        if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
-            download->guard_.on_exit(SessionGuard::Leave::nothing);
-            if (auto end = transfer_end(*ended); !end) co_return fail(std::move(end).error());
-            co_return fail(Errc::corrupt, "the guest ended the transfer before it began");
+        while (true) {
+            auto event = co_await next_event(download->strand_, download->session_);
+            if (!event) co_return fail(std::move(event).error());
+            if (const auto* opened = std::get_if<Session::Opened>(&*event)) {
+                download->stat_ = opened->file;
+                break;
+            }
+            if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
+                download->guard_.on_exit(SessionGuard::Leave::nothing);
+                if (auto end = transfer_end(*ended); !end) co_return fail(std::move(end).error());
+                co_return fail(Errc::corrupt, "the guest ended the transfer before it began");
+            }
         }
-        if (const auto* opened = std::get_if<Session::Opened>(&*event)) download->stat_ = opened->file;
-        if (auto* output = std::get_if<Session::Output>(&*event)) download->early_ = std::move(*output);
         co_return download;
     }
 
@@ -54,7 +57,7 @@ class Download {
     Awaitable<Result<void>> copy(Exchange& exchange, std::uint64_t least, std::uint64_t limit) {
         std::uint64_t copied = 0;
         while (copied < limit) {
-            auto event = co_await next_or_early();
+            auto event = co_await next_event(strand_, session_);
             if (!event) co_return fail(std::move(event).error());
             if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
                 guard_.on_exit(SessionGuard::Leave::nothing);
@@ -75,17 +78,11 @@ class Download {
     }
 
   private:
-    Awaitable<Result<Session::Event>> next_or_early() {
-        if (early_) co_return Session::Event{*std::exchange(early_, std::nullopt)};
-        co_return co_await next_event(strand_, session_);
-    }
-
     std::shared_ptr<vm::Vm> machine_;
     asio::any_io_executor strand_;
     std::shared_ptr<Session> session_;
     SessionGuard guard_;
     std::optional<proto::FileStat> stat_;
-    std::optional<Session::Output> early_;
 };
 
 // Waits for the end of a transfer into the guest.

@@ -108,7 +108,8 @@ class SessionPipe {
                 co_return co_await socket_.write_text(
                     wire::to_text(wire::OutputDropped{to_channel(dropped->stream), dropped->count}));
         } else if (const auto* end = std::get_if<Session::OutputEnd>(&event)) {
-            if (options_.resumable)
+            // Not announced: it could not be started, which its end will say.
+            if (options_.resumable && announced_)
                 co_return co_await socket_.write_text(
                     wire::to_text(wire::OutputEnd{to_channel(end->stream)}));
         }
