@@ -20,13 +20,15 @@ Children::Children(EventLoop& loop) {
     signals_.reset(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals_) throw std::system_error(errno, std::generic_category(), "signalfd");
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    watch_ = EventLoop::Watch{loop, signals_.get(), [this](std::uint32_t) { reap(); }};
+    watch_ = EventLoop::Watch{loop, signals_.get(), [this](std::uint32_t) {
+                                  signalfd_siginfo ignored;
+                                  while (::read(signals_.get(), &ignored, sizeof ignored) > 0) {
+                                  }
+                                  reap();
+                              }};
 }
 
 void Children::reap() {
-    signalfd_siginfo ignored;
-    while (::read(signals_.get(), &ignored, sizeof ignored) > 0) {
-    }
     int status = 0;
     for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {
         if (auto node = awaited_.extract(pid)) node.mapped()(status);

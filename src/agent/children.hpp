@@ -23,10 +23,10 @@ class Children {
     void await(pid_t pid, Done done) { awaited_.insert_or_assign(pid, std::move(done)); }
     // Nobody is told; the child is still reaped.
     void forget(pid_t pid) { awaited_.erase(pid); }
-
-  private:
+    // Tells of those that have ended, now instead of when their signal has its turn.
     void reap();
 
+  private:
     Fd signals_;
     std::unordered_map<pid_t, Done> awaited_;
     EventLoop::Watch watch_;

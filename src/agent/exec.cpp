@@ -398,7 +398,10 @@ void Exec::child_ended(int status) {
 }
 
 void Exec::settle() {
-    if (!outcome_ || finished_) return;
+    if (finished_ || pid_ <= 0) return;
+    // A process closes its files just before it ends: one message then tells the host of both.
+    if (!outcome_ && !out_.fd && !err_.fd) return context_.children.reap();
+    if (!outcome_) return;
     if (!out_.fd && !err_.fd) return finish();
     // What is readable waits for the host, not for the processes: no quiet yet.
     if (out_.readable || err_.readable)

@@ -52,8 +52,8 @@ class AgentChannel {
                                                                proto::OutputOffsets have) = 0;
     virtual Awaitable<Result<std::vector<proto::SessionInfo>>> sessions() = 0;
 
-    // Makes the guest a machine of its own after boot or restore; see proto::Identity. The guest
-    // admits no new session before. Every session that the snapshot held is ended when
+    // Makes the guest a machine of its own after boot or restore; see proto::Identity. Whoever has the
+    // machine opens no session before this has worked. Every session that the snapshot held is ended when
     // `identity.end_sessions` says so.
     virtual Awaitable<Result<void>> renew_identity(proto::Identity identity,
                                                    std::chrono::milliseconds limit) = 0;
