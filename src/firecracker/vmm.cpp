@@ -210,6 +210,8 @@ class FirecrackerVmm final : public vmm::Vmm {
 }  // namespace
 
 Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(Options options, asio::thread_pool& pool) {
+    if (const auto found = launcher::find_program(options.program.string()); !found)
+        co_return fail(found.error());
     std::optional<launcher::UserPool> users;
     std::optional<launcher::Credentials> trial_user;
     if (options.users) {
