@@ -6,14 +6,19 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "check_config_command.hpp"
 #include "config/server_config.hpp"
 #include "doctor_command.hpp"
+#include "serve_command.hpp"
+#include "user_command.hpp"
 
 namespace {
 
 using noid::config::ConfigSource;
+using noid::server::UserCommand;
 
 std::optional<std::string> environment(const std::string& name) {
     const char* value = std::getenv(name.c_str());
@@ -49,18 +54,70 @@ class SettingFlags {
     std::map<std::string, std::optional<std::string>> values_;
 };
 
+// The commands about users, in both spellings.
+class UserCommands {
+  public:
+    UserCommands(CLI::App& app, SettingFlags& flags) : flags_{flags} {
+        using Verb = UserCommand::Verb;
+        CLI::App& user = *app.add_subcommand("user", "Manage who may use this server");
+        user.require_subcommand(1);
+        add(user, "create", "Create a user and print the token", {.verb = Verb::create});
+        add(user, "rotate-token", "Replace a user's token and print the new one",
+            {.verb = Verb::rotate_token});
+        add(user, "list", "List the users", {.verb = Verb::list});
+        add(user, "show", "Show one user", {.verb = Verb::show});
+        add(user, "delete", "Remove a user with all VMs and data", {.verb = Verb::remove});
+        const auto older = [](Verb verb) { return UserCommand{.verb = verb, .original_spelling = true}; };
+        add(app, "add-user", "As 'user create'", older(Verb::create));
+        add(app, "rotate-token", "As 'user rotate-token'", older(Verb::rotate_token));
+        add(app, "list-users", "As 'user list'", older(Verb::list));
+        add(app, "remove-user", "As 'user delete'", older(Verb::remove));
+    }
+
+    // The command that was given, if it was one of these.
+    [[nodiscard]] std::optional<UserCommand> chosen() const {
+        for (const auto& [parsed, command] : commands_) {
+            if (!parsed->parsed()) continue;
+            UserCommand chosen = command;
+            chosen.name = name_;
+            chosen.json = json_;
+            return chosen;
+        }
+        return std::nullopt;
+    }
+
+  private:
+    void add(CLI::App& parent, const std::string& name, const std::string& help, UserCommand command) {
+        CLI::App& made = *parent.add_subcommand(name, help);
+        if (command.verb != UserCommand::Verb::list) made.add_option("NAME", name_, "the user")->required();
+        made.add_flag("--json", json_, "print JSON");
+        flags_.add_to(made);
+        commands_.emplace_back(&made, command);
+    }
+
+    SettingFlags& flags_;
+    std::string name_;
+    bool json_ = false;
+    std::vector<std::pair<CLI::App*, UserCommand>> commands_;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
     CLI::App app{"The Noid server: microVMs for people and agents", "noid-server"};
     app.set_version_flag("-V,--version", "noid-server " NOID_VERSION);
-    app.require_subcommand(1);
+    app.require_subcommand(0, 1);
 
     SettingFlags flags;
+    flags.add_to(app);
+    int ready_fd = -1;
+    auto* serve = app.add_subcommand("serve", "Serve (also what happens without a command)");
     auto* check_config = app.add_subcommand("check-config", "Read the configuration and say what holds");
     auto* doctor = app.add_subcommand("doctor", "Try what Noid needs of this host");
-    flags.add_to(*check_config);
-    flags.add_to(*doctor);
+    for (auto* command : {serve, check_config, doctor}) flags.add_to(*command);
+    serve->add_option("--ready-fd", ready_fd, "descriptor to write 'ready' to once the server listens")
+        ->check(CLI::NonNegativeNumber);
+    const UserCommands users{app, flags};
 
     try {
         app.parse(argc, argv);
@@ -71,5 +128,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     if (check_config->parsed()) return noid::server::check_config(flags.source());
-    return noid::server::doctor(flags.source());
+    if (doctor->parsed()) return noid::server::doctor(flags.source());
+    if (const auto command = users.chosen()) return noid::server::administer_users(flags.source(), *command);
+    return noid::server::serve(flags.source(), ready_fd);
 }

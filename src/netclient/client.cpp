@@ -78,7 +78,7 @@ Awaitable<Result<std::string>> Client::ask(std::string line) const {
     co_return reply;
 }
 
-Awaitable<Result<net::SlotDescription>> Client::acquire(net::AcquireRequest request) const {
+Awaitable<Result<net::SlotDescription>> Client::acquire(const net::AcquireRequest& request) const {
     return parsed(ask(net::to_line(request)), &net::parse_slot_reply);
 }
 

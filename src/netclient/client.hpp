@@ -26,7 +26,7 @@ class Client {
     explicit Client(std::filesystem::path socket, std::chrono::milliseconds limit = default_limit)
         : socket_{std::move(socket)}, limit_{limit} {}
 
-    Awaitable<Result<net::SlotDescription>> acquire(net::AcquireRequest request) const;
+    Awaitable<Result<net::SlotDescription>> acquire(const net::AcquireRequest& request) const;
     // False: the VM had no slot.
     Awaitable<Result<bool>> release(std::string vm) const;
     Awaitable<Result<net::Policy>> policy(std::string vm) const;

@@ -71,7 +71,7 @@ Awaitable<Result<std::optional<vm::Slot>>> DaemonNetwork::acquire(std::string vm
     net::AcquireRequest request;
     request.vm = std::move(vm_id);
     request.policy.mode = mode_of(mode);
-    const auto given = co_await client_.acquire(std::move(request));
+    const auto given = co_await client_.acquire(request);
     if (is_out_of_service(error_in(given))) co_return std::nullopt;
     if (!given) co_return fail(Error{given.error()}.at("network"));
     co_await give_back_owed();

@@ -1,0 +1,139 @@
+#include "user_command.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "admin/offline_users.hpp"
+#include "admin/server_users.hpp"
+#include "base/log.hpp"
+
+namespace noid::server {
+namespace {
+
+void print_json(const wire::json::value& value) {
+    fmt::print("{}\n", boost::json::serialize(value));
+}
+
+void print_token(const wire::UserWithToken& made, const UserCommand& command) {
+    if (command.json) {
+        print_json(wire::to_json(made));
+    } else {
+        fmt::print("{}{}\n", command.original_spelling ? "noid_tok_" : "", made.token);
+    }
+}
+
+void print_table(const std::vector<wire::User>& users) {
+    if (users.empty()) {
+        fmt::print("No users.\n");
+        return;
+    }
+    fmt::print("{:<36}  {:<20}  {}\n", "ID", "NAME", "CREATED");
+    for (const auto& user : users) fmt::print("{:<36}  {:<20}  {}\n", user.id, user.name, user.created_at);
+}
+
+Awaitable<Result<void>> list(admin::Users& users, bool as_json) {
+    const auto found = co_await users.list();
+    if (!found) co_return fail(found.error());
+    if (as_json) {
+        boost::json::array all;
+        for (const auto& user : *found) all.emplace_back(wire::to_json(user));
+        print_json(all);
+    } else {
+        print_table(*found);
+    }
+    co_return Result<void>{};
+}
+
+Awaitable<Result<void>> show(admin::Users& users, const UserCommand& command) {
+    const auto found = co_await users.list();
+    if (!found) co_return fail(found.error());
+    const auto user = std::ranges::find(*found, command.name, &wire::User::name);
+    if (user == found->end())
+        co_return fail(Errc::not_found, fmt::format("user '{}' not found", command.name));
+    if (command.json) {
+        print_json(wire::to_json(*user));
+    } else {
+        fmt::print("Name:    {}\nID:      {}\nCreated: {}\n", user->name, user->id, user->created_at);
+    }
+    co_return Result<void>{};
+}
+
+Awaitable<Result<void>> perform(admin::Users& users, const UserCommand& command) {
+    switch (command.verb) {
+        case UserCommand::Verb::create: {
+            const auto made = co_await users.create(command.name);
+            if (!made) co_return fail(made.error());
+            fmt::print(stderr, "User '{}' created (id: {})\n", made->user.name, made->user.id);
+            print_token(*made, command);
+            co_return Result<void>{};
+        }
+        case UserCommand::Verb::rotate_token: {
+            const auto made = co_await users.rotate_token(command.name);
+            if (!made) co_return fail(made.error());
+            fmt::print(stderr, "Token rotated for user '{}'\n", made->user.name);
+            print_token(*made, command);
+            co_return Result<void>{};
+        }
+        case UserCommand::Verb::remove: {
+            const auto removed = co_await users.remove(command.name);
+            if (!removed) co_return fail(removed.error());
+            fmt::print(stderr, "User '{}' removed (id: {})\n", removed->name, removed->id);
+            if (command.json) print_json(wire::to_json(*removed));
+            co_return Result<void>{};
+        }
+        case UserCommand::Verb::list:
+            co_return co_await list(users, command.json);
+        case UserCommand::Verb::show:
+            co_return co_await show(users, command);
+    }
+    std::unreachable();
+}
+
+Awaitable<Result<void>> run(asio::io_context& loop, asio::thread_pool& pool,
+                            const config::ServerConfig& config, const UserCommand& command) {
+    auto online = co_await admin::connect_to_server(config.paths.data_dir);
+    if (online) co_return co_await perform(**online, command);
+    const Errc why = online.error().code;
+    if (why != Errc::not_found && why != Errc::unavailable) co_return fail(online.error());
+    auto offline = co_await admin::OfflineUsers::open(loop, pool, config);
+    if (!offline) co_return fail(std::move(offline).error());
+    auto done = co_await perform(**offline, command);
+    co_await (*offline)->close();
+    co_return done;
+}
+
+}  // namespace
+
+int administer_users(const config::ConfigSource& source, const UserCommand& command) {
+    const auto config = config::load_server_config(source, false);
+    if (!config) {
+        fmt::print(stderr, "Error: {}\n", config.error().what);
+        return 2;
+    }
+    log::set_up(log::Level::warn, log::Format::text);
+    asio::io_context loop;
+    asio::thread_pool pool{2};
+    std::optional<Result<void>> outcome;
+    asio::co_spawn(loop, run(loop, pool, *config, command), [&](std::exception_ptr bug, Result<void> ended) {
+        if (bug) std::rethrow_exception(bug);
+        outcome = std::move(ended);
+    });
+    loop.run();
+    pool.join();
+    log::shut_down();
+    if (outcome && *outcome) return 0;
+    fmt::print(stderr, "Error: {}\n", outcome ? outcome->error().full() : "ended without an answer");
+    return 1;
+}
+
+}  // namespace noid::server

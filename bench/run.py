@@ -1,0 +1,41 @@
+#!/usr/bin/python3
+"""Runs the benchmarks; scripts/bench builds what they need and calls this."""
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+
+import basics
+import measure
+
+BENCHMARKS = {**basics.BENCHMARKS}
+
+
+@dataclasses.dataclass
+class Bench:
+    binaries: pathlib.Path
+    images: pathlib.Path
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Ours against the floor, in one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--binaries", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--images", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark '{unknown[0]}'; there are {', '.join(BENCHMARKS)}")
+    bench = Bench(arguments.binaries, arguments.images)
+    measurements = []
+    for name in arguments.names or BENCHMARKS:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        measurements.append(BENCHMARKS[name](bench))
+    print(measure.table(measurements))
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps([m.as_json() for m in measurements], indent=1) + "\n")
+
+
+main()
