@@ -10,6 +10,7 @@ namespace noid::vm {
 namespace {
 
 constexpr std::size_t longest_label = 256;
+constexpr std::size_t enough_to_pass_on = 256 * 1024;
 
 }  // namespace
 
@@ -43,11 +44,20 @@ Awaitable<Result<std::unique_ptr<CheckpointSink>>> LocalCheckpointSink::open(
 }
 
 Awaitable<Result<void>> LocalCheckpointSink::write(std::string bytes) {
-    auto work = [this, &bytes] { return reader_->write(bytes); };
-    co_return co_await on_pool(host_.files, std::move(work));
+    gathered_ += bytes;
+    if (gathered_.size() < enough_to_pass_on) co_return Result<void>{};
+    co_return co_await pass_on();
+}
+
+Awaitable<Result<void>> LocalCheckpointSink::pass_on() {
+    auto work = [this] { return reader_->write(gathered_); };
+    auto written = co_await on_pool(host_.files, std::move(work));
+    gathered_.clear();
+    co_return written;
 }
 
 Awaitable<Result<CheckpointView>> LocalCheckpointSink::finish() {
+    if (auto written = co_await pass_on(); !written) co_return fail(std::move(written.error()));
     auto work = [this]() -> Result<SnapshotConfig> {
         auto config = reader_->finish();
         if (!config) return config;

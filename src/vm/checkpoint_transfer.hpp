@@ -34,6 +34,7 @@ class LocalCheckpointSink final : public CheckpointSink {
     Awaitable<Result<CheckpointView>> finish() override;
 
   private:
+    Awaitable<Result<void>> pass_on();
     LocalCheckpointSink(Host& host, std::shared_ptr<TenantContext> tenant, VmName vm,
                         CheckpointRequest request, CheckpointIndex::NameHold name)
         : host_{host},
@@ -50,6 +51,7 @@ class LocalCheckpointSink final : public CheckpointSink {
     std::string id_;
     std::optional<SnapshotDraft> draft_;
     std::unique_ptr<CheckpointReader> reader_;
+    std::string gathered_;  // a network gives small pieces; each trip to the pool takes many of them
 };
 
 }  // namespace noid::vm
