@@ -188,6 +188,8 @@ void serve_as_init(const AgentMain& agent_main, const Initrd& initrd, PowerOff h
     set_kernel_defaults();
     set_hostname_from_image();
     if (const auto up = bring_up_loopback(); !up) kernel_log(LogLevel::error, up.error().what);
+    // For the agent, which inherits it; PID 1 is spared anyway, and commands get the usual score.
+    write_or_log("/proc/self/oom_score_adj", "-1000");
 
     AgentKeeper agent{agent_main};
     agent.start();

@@ -20,6 +20,8 @@ constexpr std::chrono::milliseconds first_retry = 20ms;
 constexpr std::chrono::milliseconds last_retry = 1s;
 constexpr auto first_hello_repeat = 300ms;
 constexpr auto last_hello_repeat = 30s;
+// A cut frame makes for one; an agent that asks again and again is not one of ours.
+constexpr int max_resyncs = 8;
 
 template <class Number>
 Number random_number() {
@@ -115,6 +117,7 @@ Awaitable<void> GuestConnection::run() {
 
 Awaitable<bool> GuestConnection::serve(std::shared_ptr<Transport> transport) {
     transport_ = transport;
+    resyncs_ = 0;
     greet(true);
     bool well = false;
     while (transport == transport_) {
@@ -124,6 +127,8 @@ Awaitable<bool> GuestConnection::serve(std::shared_ptr<Transport> transport) {
             asio::buffer(space.data(), space.size()), asio::redirect_error(asio::use_awaitable, error));
         if (error || transport != transport_) break;
         auto taken = peer_.received(count);
+        if (taken && resyncs_ > max_resyncs)
+            taken = fail(Errc::corrupt, "the agent loses its place in the byte stream all the time");
         well = taken && peer_.established();
         if (!taken) {
             log::warn("agent connection closed", {{"reason", taken.error().what}});
@@ -180,8 +185,7 @@ void GuestConnection::handshaken(proto::AgentInfo info) {
 }
 
 void GuestConnection::resync() {
-    log::warn("agent lost its place in the byte stream", {});
-    greet(false);
+    if (++resyncs_ <= max_resyncs) greet(false);
 }
 
 Awaitable<Result<proto::AgentInfo>> GuestConnection::established() {

@@ -85,6 +85,7 @@ class GuestConnection final : public AgentChannel,
     asio::cancellation_signal stop_signal_;
     std::shared_ptr<Transport> transport_;
     bool reconnect_at_once_ = false;
+    int resyncs_ = 0;  // on this transport
     asio::steady_timer hello_timer_;
     std::chrono::milliseconds hello_interval_{};
     asio::steady_timer retry_timer_;
