@@ -22,7 +22,7 @@ def noid_server(tmp_path):
 
 
 def test_usage_errors_exit_with_2(noid_server):
-    for arguments in ((), ("no-such-command",), ("doctor", "--no-such-flag")):
+    for arguments in (("user",), ("no-such-command",), ("doctor", "--no-such-flag"), ("serve", "too much")):
         done = noid_server(*arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
