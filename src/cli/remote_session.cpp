@@ -17,7 +17,8 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t input_window = 2 * 1024 * 1024;
+// So much input may be on its way, not yet taken by the command: the server's bound.
+constexpr std::uint64_t input_window = 1024 * 1024;
 constexpr std::uint64_t acknowledge_every = 128 * 1024;
 // More than any server may send without acknowledgements; one that does is broken.
 constexpr std::size_t max_pending_output = 64 * 1024 * 1024;
@@ -302,7 +303,8 @@ void RemoteSession::written(wire::Channel stream, std::uint64_t count) {
 }
 
 Awaitable<bool> RemoteSession::room_for_input() {
-    while (!over_ && (!opened_before_ || input_.size() >= input_window)) co_await room_changed_.wait();
+    while (!over_ && (!opened_before_ || input_.size() + wire::max_stream_payload > input_window))
+        co_await room_changed_.wait();
     co_return !over_;
 }
 

@@ -1,6 +1,7 @@
 """The noid program where no server is needed: usage, configuration, files, completion."""
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -8,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import BIN
+from conftest import BIN, ROOT
 
 NOT_CONFIGURED = "Error: not configured. Run: noid auth setup --url <url> --token <token>\n"
 
@@ -242,3 +243,16 @@ def test_fish_completes_commands_and_options(noid, tmp_path):
     assert complete("noid cre") == ["create"]
     assert "--cpus" in complete("noid create x --c")
     assert complete("noid auth se") == ["setup"]
+
+
+def test_the_manual_has_every_command_and_every_option(noid):
+    manual = (ROOT / "docs/cli.md").read_text()
+    described = re.findall(r"^    '(.*)'\) words='(.*)' vm=", noid("completion", "bash").stdout, re.MULTILINE)
+    assert len(described) > 30
+    commands = {path for path, _ in described if path}
+    missing = [path for path in commands if not re.search(rf"[`\s]{path}[`\s\[]", manual)]
+    for path, words in described:
+        missing += [f"{path} {word}" for word in words.split()
+                    if word.startswith("-") and word not in ("-h", "--help", "-V", "--version")
+                    and not re.search(rf"[`\s(]{word}[`\s,]", manual)]
+    assert missing == []

@@ -267,6 +267,12 @@ Awaitable<Result<void>> download(Transfer& transfer, const std::string& path, co
     co_return co_await download_file(transfer, path, place);
 }
 
+// A coroutine of its own: g++ 12 destroys results that execute() would await in two branches twice.
+Awaitable<Result<void>> copy(Transfer& transfer, const CopyPlace& from, const CopyPlace& to) {
+    if (from.where == CopyPlace::Where::guest) co_return co_await download(transfer, from.path, to);
+    co_return co_await upload(transfer, from, to.path);
+}
+
 std::optional<std::uint64_t> size_of_source(const CopyPlace& from) {
     std::error_code failure;
     if (from.where != CopyPlace::Where::host || !fs::is_regular_file(from.path, failure)) return std::nullopt;
@@ -294,12 +300,7 @@ Awaitable<Result<int>> execute(const Context& context, Copy command) {
     ProgressBar progress{fmt::format("{} -> {}", command.from, command.to), size_of_source(*from),
                          can_draw_progress(context.json) && to->where != standard_stream};
     Transfer transfer{context, *vm, progress};
-    Result<void> copied;  // (g++ 12 destroys the result of a co_await within ?: twice)
-    if (from->where == guest) {
-        copied = co_await download(transfer, from->path, *to);
-    } else {
-        copied = co_await upload(transfer, *from, to->path);
-    }
+    auto copied = co_await copy(transfer, *from, *to);
     if (!copied) co_return fail(copied.error());
     // Under --json stdout is for the result, unless the file itself goes there.
     if (context.json && to->where != standard_stream) {
