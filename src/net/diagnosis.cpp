@@ -119,7 +119,7 @@ std::vector<Finding> diagnose_daemon(const HostRuleset& rules, const SlotPool::C
         fmt::format("{} of {} in use, {} ready", counts.leased + counts.plain, counts.total, counts.ready);
     findings.push_back(counts.leased + counts.plain < counts.total
                            ? good("slots", found)
-                           : warning("slots", found, "VMs are made without a network; use a larger 'pool'"));
+                           : warning("slots", found, "no VM can be made; use a larger 'pool' in netd.toml"));
     return findings;
 }
 

@@ -72,6 +72,12 @@ class Namespace:
     def ip(self, *arguments):
         return self.run("ip", *arguments)
 
+    def sysctl(self, name, value=None):
+        """Sets net.`name`, or gives it."""
+        path = pathlib.Path("/proc/sys/net", *name.split("."))
+        with self.entered():
+            return path.read_text() if value is None else path.write_text(str(value))
+
     def socket(self, kind=socket.SOCK_STREAM, family=socket.AF_INET, protocol=0):
         with self.entered():
             made = socket.socket(family, kind, protocol)
@@ -113,7 +119,7 @@ class Guest(Namespace):
             self.wire = attach_tap("eth0")
         # What a VMM does not see: the guest's own IPv6 chatter would disturb counters.
         for which in ("all", "default", "eth0"):
-            self.run("sysctl", "-qw", f"net.ipv6.conf.{which}.disable_ipv6=1")
+            self.sysctl(f"ipv6.conf.{which}.disable_ipv6", 1)
         self.ip("link", "set", "lo", "up")
         self.ip("link", "set", "eth0", "address", GUEST_MAC, "mtu", str(slot["guest"]["mtu"]), "up")
         self.ip("address", "add", slot["guest"]["address"], "dev", "eth0")
@@ -346,7 +352,7 @@ class World:
             self.internet.ip("address", "add", address, "dev", "net0")
         self.internet.ip("link", "set", "net0", "up")
         self.host.ip("route", "add", "default", "via", INTERNET)
-        self.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+        self.host.sysctl("ipv4.ip_forward", 0)
 
     def write_config(self):
         lines = [f"{key} = {json.dumps(value)}" for key, value in self.settings.items()]
@@ -451,7 +457,7 @@ class World:
                 "links": sorted(link.split("@")[0] for link in
                                 (line.split()[0] for line in self.host.ip("-br", "link").splitlines())),
                 "routes": self.host.ip("route"),
-                "ip_forward": self.host.run("sysctl", "-n", "net.ipv4.ip_forward")}
+                "ip_forward": self.host.sysctl("ipv4.ip_forward")}
 
     def close(self):
         for guest in self.guests:

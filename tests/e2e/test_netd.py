@@ -241,7 +241,7 @@ def test_there_is_no_ipv6(shared_world, guest):
                               (shared_world.host, f"noid{guest.slot['index']}")):
         assert namespace.ip("-6", "address", "show", "dev", device) == ""
     for which in ("all", "eth0"):
-        guest.run("sysctl", "-qw", f"net.ipv6.conf.{which}.disable_ipv6=0")
+        guest.sysctl(f"ipv6.conf.{which}.disable_ipv6", 0)
     shared_world.internet.ip("address", "replace", "2001:db8::1/64", "dev", "net0", "nodad")
     guest.ip("address", "add", "2001:db8:1::2/64", "dev", "eth0", "nodad")
     guest.ip("route", "add", "default", "via", "2001:db8:1::1")
@@ -538,7 +538,7 @@ def test_cleanup_leaves_the_host_as_it_was(make_world):
     world.echo(world.internet, 80)
     guest = world.guest()
     assert guest.can_connect(INTERNET, 80), "past the others' rules"
-    assert "MASQUERADE" in world.host.run("iptables", "-t", "nat", "-L")
+    assert "MASQUERADE" in world.host.run("iptables", "-t", "nat", "-nL")
     during = world.rules()
     assert during["ip_forward"] == "1\n" != before["ip_forward"]
     for line in before["iptables"]:
@@ -605,7 +605,7 @@ def test_doctor_names_what_is_wrong(world):
     sound = world.command("doctor")
     assert "FAIL" not in sound.stdout
     world.host.run("iptables", "-t", "nat", "-F")
-    world.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+    world.host.sysctl("ipv4.ip_forward", 0)
     world.host.ip("route", "add", "172.16.3.0/24", "dev", "wan0")
     ill = world.command("doctor", check=False)
     assert ill.returncode == 1
