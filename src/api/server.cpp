@@ -31,9 +31,19 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr auto accept_pause = 200ms;
 constexpr auto abort_limit = 5s;
 
-// The connections that are open. Thread-safe.
+// What still runs for a server: its accept loops, and the connections that are open. Thread-safe. Shared
+// with those, so that the last of them may tell that it ends while the server is taken down.
 class ConnectionSet {
   public:
+    void loop_began() {
+        const std::lock_guard lock{mutex_};
+        ++loops_;
+    }
+    void loop_ended() {
+        const std::lock_guard lock{mutex_};
+        --loops_;
+        tell_if_empty();
+    }
     void add(const std::shared_ptr<Connection>& connection) {
         const std::lock_guard lock{mutex_};
         connections_.push_back(connection);
@@ -41,7 +51,7 @@ class ConnectionSet {
     void remove(const std::shared_ptr<Connection>& connection) {
         const std::lock_guard lock{mutex_};
         connections_.remove(connection);
-        if (connections_.empty() && on_empty_) on_empty_();
+        tell_if_empty();
     }
     [[nodiscard]] std::vector<std::shared_ptr<Connection>> all() const {
         const std::lock_guard lock{mutex_};
@@ -51,10 +61,15 @@ class ConnectionSet {
     void when_empty(std::function<void()> tell) {
         const std::lock_guard lock{mutex_};
         on_empty_ = std::move(tell);
-        if (connections_.empty() && on_empty_) on_empty_();
+        tell_if_empty();
     }
 
   private:
+    void tell_if_empty() {
+        if (connections_.empty() && loops_ == 0 && on_empty_) on_empty_();
+    }
+
+    std::size_t loops_ = 0;
     mutable std::mutex mutex_;
     std::list<std::shared_ptr<Connection>> connections_;
     std::function<void()> on_empty_;
@@ -126,17 +141,18 @@ class Server final : public ApiServer {
     }
 
     Awaitable<void> stop(std::chrono::milliseconds deadline) override {
-        close(main_);
-        if (metrics_) close(*metrics_);
-        close(admin_);
-        for (const auto& connection : connections_.all()) connection->stop();
+        stopping_ = true;
+        co_await close(main_);
+        if (metrics_) co_await close(*metrics_);
+        co_await close(admin_);
+        for (const auto& connection : connections_->all()) connection->stop();
         if (co_await wait_until_empty(deadline)) co_return;
         log::warn("requests cut off at the end of the server",
-                  {{"connections", std::to_string(connections_.all().size())}});
-        for (const auto& connection : connections_.all()) connection->abort();
+                  {{"connections", std::to_string(connections_->all().size())}});
+        for (const auto& connection : connections_->all()) connection->abort();
         if (!co_await wait_until_empty(abort_limit))
             log::error("connections do not end",
-                       {{"connections", std::to_string(connections_.all().size())}});
+                       {{"connections", std::to_string(connections_->all().size())}});
     }
 
     std::string address() const override { return text_of(main_.local_endpoint()); }
@@ -144,18 +160,22 @@ class Server final : public ApiServer {
 
   private:
     void spawn(std::string_view name, Awaitable<void> task, const asio::any_io_executor& executor) {
-        asio::co_spawn(executor, std::move(task), [name](const std::exception_ptr& thrown) {
-            if (thrown) log::exception(name, thrown);
-        });
+        connections_->loop_began();
+        asio::co_spawn(executor, std::move(task),
+                       [name, set = connections_](const std::exception_ptr& thrown) {
+                           if (thrown) log::exception(name, thrown);
+                           set->loop_ended();
+                       });
     }
 
     template <class Acceptor>
-    void close(Acceptor& acceptor) {
-        asio::post(acceptor.get_executor(), [this, &acceptor] {
-            stopping_ = true;
+    Awaitable<void> close(Acceptor& acceptor) {
+        auto shut = [&acceptor]() -> Awaitable<Result<void>> {
             boost::system::error_code ignored;
             acceptor.close(ignored);
-        });
+            co_return Result<void>{};
+        };
+        (void)co_await on_strand(acceptor.get_executor(), std::move(shut));
     }
 
     // True when there is no connection left by then.
@@ -164,14 +184,14 @@ class Server final : public ApiServer {
         auto timer = std::make_shared<asio::steady_timer>(strand, limit);
         auto wait = [this, timer]() -> Awaitable<Result<bool>> {
             auto empty = std::make_shared<bool>(false);
-            connections_.when_empty([timer, empty] {
+            connections_->when_empty([timer, empty] {
                 asio::post(timer->get_executor(), [timer, empty] {
                     *empty = true;
                     timer->cancel();
                 });
             });
             if (!*empty) co_await timer->async_wait(as_result);
-            connections_.when_empty({});
+            connections_->when_empty({});
             co_return *empty;
         };
         const auto empty = co_await on_strand(strand, std::move(wait));
@@ -183,13 +203,14 @@ class Server final : public ApiServer {
         const auto executor = socket.get_executor();
         auto connection =
             Connection::create(std::move(socket), std::move(peer), listening, services_, router);
-        connections_.add(connection);
+        connections_->add(connection);
         if (stopping_) connection->stop();
         auto run = [connection]() -> Awaitable<void> { co_await connection->run(); };
-        asio::co_spawn(executor, std::move(run), [this, connection](const std::exception_ptr& thrown) {
-            if (thrown) log::exception("connection", thrown);
-            connections_.remove(connection);
-        });
+        asio::co_spawn(executor, std::move(run),
+                       [set = connections_, connection](const std::exception_ptr& thrown) {
+                           if (thrown) log::exception("connection", thrown);
+                           set->remove(connection);
+                       });
     }
 
     // What to do about a failed accept: false ends the loop. Descriptors or memory may come back, so the
@@ -254,7 +275,7 @@ class Server final : public ApiServer {
     tcp::acceptor main_;
     std::optional<tcp::acceptor> metrics_;
     Local::acceptor admin_;
-    ConnectionSet connections_;
+    std::shared_ptr<ConnectionSet> connections_ = std::make_shared<ConnectionSet>();
     std::atomic<bool> stopping_{false};
 };
 
