@@ -7,21 +7,31 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
+#include <mutex>
+#include <optional>
 #include <sstream>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "base/file.hpp"
+#include "base/random.hpp"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 namespace noid::qemu {
 
 namespace {
 
 constexpr std::uint64_t page = 4096;
-constexpr std::uint64_t chunk = 1 << 20;  // bytes looked at in one step; stays in the CPU's cache
+constexpr std::uint64_t chunk = 1 << 20;           // bytes looked at in one step; stays in the CPU's cache
+constexpr std::uint64_t worth_a_thread = 8 << 20;  // bytes
+constexpr std::uint64_t most_threads = 4;
 
 // Bits of an entry in /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 constexpr std::uint64_t page_present = std::uint64_t{1} << 63;
@@ -32,40 +42,32 @@ bool is_own(std::uint64_t entry) {
     return (entry & (page_present | page_swapped)) != 0 && (entry & page_of_file) == 0;
 }
 
+constexpr char zeros[page] = {};
+
 bool is_zero(const char* bytes) {
-    static const char zeros[page] = {};
     return std::memcmp(bytes, zeros, page) == 0;
 }
 
-// Writes those pages of `memory`, which belongs at `offset`, for which `wanted` holds; neighbours in one go.
-template <class Wanted>
-Result<std::uint64_t> write_pages(const Fd& file, std::string_view memory, std::uint64_t offset,
-                                  Wanted wanted) {
-    std::uint64_t written = 0;
-    for (std::uint64_t at = 0; at < memory.size();) {
-        if (!wanted(at)) {
-            at += page;
-            continue;
-        }
-        std::uint64_t end = at + page;
-        while (end < memory.size() && wanted(end)) end += page;
-        if (auto done = write_all_at(file, memory.substr(at, end - at), static_cast<off_t>(offset + at));
-            !done)
-            return fail(std::move(done.error()).at("write the guest's memory"));
-        written += end - at;
-        at = end;
-    }
-    return written;
+// The guest chooses what is in its pages: without knowing this it cannot make two of them look alike.
+const auto& fingerprint_secret() {
+    static const auto secret = random_bytes<XXH3_SECRET_SIZE_MIN>();
+    return secret;
 }
 
 }  // namespace
 
-Result<GuestMemory> GuestMemory::open(pid_t process, std::uint64_t address, MiB size) {
+Result<GuestMemory> GuestMemory::open(pid_t process, std::uint64_t address, MiB size, Past past) {
     if (address == 0 || address % page != 0) return fail(Errc::corrupt, "the guest's memory was not found");
     GuestMemory memory;
     memory.process_ = process;
     memory.address_ = address;
     memory.size_ = size.bytes();
+    const auto inode = memory.mapped_inode();
+    if (!inode) return fail(inode.error());
+    memory.inode_ = *inode;
+    memory.saved_is_known_ = past == Past::none;
+    // Over no file, memory that has only been read is zero, as it is where nothing was written of it.
+    memory.saved_.resize(memory.size_ / page, memory.inode_ == 0 ? fingerprint_of(zeros) : Fingerprint{});
     return memory;
 }
 
@@ -91,7 +93,7 @@ Result<std::vector<GuestMemory::Run>> GuestMemory::own_pages() const {
     return runs;
 }
 
-Result<GuestMemory::Mapping> GuestMemory::mapping() const {
+Result<std::uint64_t> GuestMemory::mapped_inode() const {
     const auto maps = read_file(fmt::format("/proc/{}/maps", process_), 4 << 20);
     if (!maps) return fail(maps.error());
     std::istringstream lines{*maps};
@@ -104,24 +106,22 @@ Result<GuestMemory::Mapping> GuestMemory::mapping() const {
         std::string permissions;
         std::string file_offset;
         std::string device;
-        Mapping mapping;
+        std::uint64_t inode = 0;
         fields >> std::hex >> begin >> dash >> end >> permissions >> file_offset >> device >> std::dec >>
-            mapping.inode;
+            inode;
         if (!fields) return fail(Errc::corrupt, "unexpected line in the process's memory map");
         if (address_ < begin || address_ >= end) continue;
         if (permissions != "rw-p" || end - address_ < size_)
             return fail(Errc::corrupt, "the guest's memory is not mapped as expected");
-        return mapping;
+        return inode;
     }
     return fail(Errc::corrupt, "the guest's memory is not mapped");
 }
 
 Result<bool> GuestMemory::lies_over(const Fd& file) const {
-    const auto mapped = mapping();
-    if (!mapped) return fail(mapped.error());
     struct stat status {};
     if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "cannot examine the memory file");
-    return mapped->inode != 0 && mapped->inode == status.st_ino;
+    return inode_ != 0 && inode_ == status.st_ino;
 }
 
 Result<void> GuestMemory::read(std::uint64_t offset, std::string& buffer) const {
@@ -136,61 +136,154 @@ Result<void> GuestMemory::read(std::uint64_t offset, std::string& buffer) const 
     return {};
 }
 
-Result<std::uint64_t> GuestMemory::write_all_to(const Fd& file) const {
-    const auto mapped = mapping();
-    if (!mapped) return fail(mapped.error());
+GuestMemory::Fingerprint GuestMemory::fingerprint_of(const char* bytes) {
+    const auto& secret = fingerprint_secret();
+    const XXH128_hash_t hash = XXH3_128bits_withSecret(bytes, page, secret.data(), secret.size());
+    return {hash.low64, hash.high64};
+}
+
+// One pass over pages, shared by several threads, each of which takes the next piece that nobody has.
+class GuestMemory::Copy {
+  public:
+    Copy(GuestMemory& memory, const std::vector<Run>& runs, const Fd& file, Wanted wanted)
+        : memory_{memory}, file_{file}, wanted_{wanted} {
+        for (const Run& run : runs) {
+            for (std::uint64_t at = 0; at < run.size; at += chunk)
+                pieces_.push_back({run.offset + at, std::min(chunk, run.size - at)});
+            bytes_ += run.size;
+        }
+    }
+
+    Result<std::uint64_t> carry_out() {
+        const std::uint64_t threads =
+            std::min({bytes_ / worth_a_thread, most_threads,
+                      static_cast<std::uint64_t>(std::thread::hardware_concurrency())});
+        {
+            std::vector<std::jthread> others;
+            for (std::uint64_t i = 1; i < threads; ++i) others.emplace_back([this] { take_pieces(); });
+            take_pieces();
+        }
+        if (error_) return std::unexpected{std::move(*error_)};
+        return written_;
+    }
+
+  private:
+    struct Buffers {
+        std::string memory;
+        std::string file;
+        std::vector<bool> wanted;  // by page
+    };
+
+    void take_pieces() {
+        Buffers buffers;
+        while (!failed_) {
+            const std::size_t mine = next_++;
+            if (mine >= pieces_.size()) return;
+            if (auto done = copy(pieces_[mine], buffers); !done) {
+                const std::scoped_lock lock{error_mutex_};
+                failed_ = true;
+                error_ = std::move(done.error());
+            }
+        }
+    }
+
+    Result<void> copy(const Run& piece, Buffers& buffers) {
+        buffers.memory.resize(piece.size);
+        if (auto done = memory_.read(piece.offset, buffers.memory); !done) return done;
+        if (wanted_ == Wanted::differing_from_file) {
+            buffers.file.resize(piece.size);
+            const ssize_t got = ::pread(file_.get(), buffers.file.data(), buffers.file.size(),
+                                        static_cast<off_t>(piece.offset));
+            if (got != static_cast<ssize_t>(buffers.file.size()))
+                return fail_errno(got < 0 ? errno : EIO, "cannot read the memory file");
+        }
+        choose(piece, buffers);
+        return write_chosen(piece, buffers);
+    }
+
+    void choose(const Run& piece, Buffers& buffers) {
+        buffers.wanted.assign(piece.size / page, false);
+        for (std::uint64_t at = 0; at < piece.size; at += page) {
+            const char* bytes = buffers.memory.data() + at;
+            const Fingerprint now = fingerprint_of(bytes);
+            Fingerprint& saved = memory_.saved_[(piece.offset + at) / page];
+            bool wanted = false;
+            switch (wanted_) {
+                case Wanted::not_zero:
+                    wanted = !is_zero(bytes);
+                    break;
+                case Wanted::changed_since_saved:
+                    wanted = now != saved;
+                    break;
+                case Wanted::differing_from_file:
+                    wanted = std::memcmp(bytes, buffers.file.data() + at, page) != 0;
+                    break;
+            }
+            saved = now;
+            buffers.wanted[at / page] = wanted;
+        }
+    }
+
+    // Neighbours in one go.
+    Result<void> write_chosen(const Run& piece, const Buffers& buffers) {
+        const std::string_view memory{buffers.memory};
+        const std::uint64_t count = buffers.wanted.size();
+        for (std::uint64_t begin = 0; begin < count; ++begin) {
+            if (!buffers.wanted[begin]) continue;
+            std::uint64_t end = begin + 1;
+            while (end < count && buffers.wanted[end]) ++end;
+            const std::uint64_t offset = piece.offset + begin * page;
+            if (auto done = write_all_at(file_, memory.substr(begin * page, (end - begin) * page),
+                                         static_cast<off_t>(offset));
+                !done)
+                return fail(std::move(done.error()).at("write the guest's memory"));
+            written_ += (end - begin) * page;
+            begin = end;
+        }
+        return {};
+    }
+
+    GuestMemory& memory_;  // each thread touches its pieces' part of saved_ only
+    const Fd& file_;
+    const Wanted wanted_;
+    std::vector<Run> pieces_;
+    std::uint64_t bytes_ = 0;
+    std::atomic<std::size_t> next_ = 0;
+    std::atomic<std::uint64_t> written_ = 0;
+    std::atomic<bool> failed_ = false;
+    std::mutex error_mutex_;
+    std::optional<Error> error_;
+};
+
+Result<std::uint64_t> GuestMemory::write(const std::vector<Run>& runs, const Fd& file, Wanted wanted) {
+    saved_is_known_ = false;
+    Copy copy{*this, runs, file, wanted};
+    auto written = copy.carry_out();
+    saved_is_known_ = written.has_value();
+    return written;
+}
+
+Result<std::uint64_t> GuestMemory::write_all_to(const Fd& file) {
     std::vector<Run> runs{{0, size_}};
     // Over no file, what is not the guest's own is zero. Over a file, everything must be read.
-    if (mapped->inode == 0) {
+    if (inode_ == 0) {
         auto own = own_pages();
         if (!own) return fail(std::move(own.error()));
         runs = std::move(*own);
     }
     if (::ftruncate(file.get(), static_cast<off_t>(size_)) != 0)
         return fail_errno(errno, "cannot size the memory file");
-    std::uint64_t written = 0;
-    std::string memory;
-    for (const Run& run : runs) {
-        for (std::uint64_t at = 0; at < run.size; at += chunk) {
-            memory.resize(std::min(chunk, run.size - at));
-            if (auto done = read(run.offset + at, memory); !done) return fail(std::move(done.error()));
-            const auto is_data = [&](std::uint64_t in_chunk) { return !is_zero(memory.data() + in_chunk); };
-            auto wrote = write_pages(file, memory, run.offset + at, is_data);
-            if (!wrote) return fail(std::move(wrote.error()));
-            written += *wrote;
-        }
-    }
-    return written;
+    return write(runs, file, Wanted::not_zero);
 }
 
-Result<std::uint64_t> GuestMemory::write_changes_to(const Fd& file) const {
+Result<std::uint64_t> GuestMemory::write_changes_to(const Fd& file) {
     struct stat status {};
     if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "cannot examine the memory file");
     if (static_cast<std::uint64_t>(status.st_size) != size_)
         return fail(Errc::corrupt, "the memory file has another size than the guest's memory");
     const auto runs = own_pages();
     if (!runs) return fail(runs.error());
-    std::uint64_t written = 0;
-    std::string memory;
-    std::string before;
-    for (const Run& run : *runs) {
-        for (std::uint64_t at = 0; at < run.size; at += chunk) {
-            memory.resize(std::min(chunk, run.size - at));
-            before.resize(memory.size());
-            const std::uint64_t offset = run.offset + at;
-            if (auto done = read(offset, memory); !done) return fail(std::move(done.error()));
-            const ssize_t got = ::pread(file.get(), before.data(), before.size(), static_cast<off_t>(offset));
-            if (got != static_cast<ssize_t>(before.size()))
-                return fail_errno(got < 0 ? errno : EIO, "cannot read the memory file");
-            const auto differs = [&](std::uint64_t in_chunk) {
-                return std::memcmp(memory.data() + in_chunk, before.data() + in_chunk, page) != 0;
-            };
-            auto wrote = write_pages(file, memory, offset, differs);
-            if (!wrote) return fail(std::move(wrote.error()));
-            written += *wrote;
-        }
-    }
-    return written;
+    return write(*runs, file, saved_is_known_ ? Wanted::changed_since_saved : Wanted::differing_from_file);
 }
 
 }  // namespace noid::qemu

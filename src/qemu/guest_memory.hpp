@@ -13,18 +13,22 @@ namespace noid::qemu {
 
 // The RAM of a guest, read from outside of QEMU's process. The guest must be paused. It is mapped private:
 // over nothing when it booted, over a snapshot's memory when it woke; what it wrote since then, and nothing
-// else, is in anonymous pages, which /proc/PID/pagemap tells apart. Needs the right to trace the process.
-// Everything blocks.
+// else, is in anonymous pages, which /proc/PID/pagemap tells apart. Of each of those that was saved it keeps
+// a fingerprint, 16 bytes for 4096, to tell which have changed since. Needs the right to trace the process.
+// Everything blocks, and uses several threads for a large guest: its CPUs stand still meanwhile.
 class GuestMemory {
   public:
+    // What the guest wrote before this object was made: nothing, for it has only begun; or who knows.
+    enum class Past : std::uint8_t { none, unknown };
+
     // `address`: where guest address 0 lies in the process.
-    [[nodiscard]] static Result<GuestMemory> open(pid_t process, std::uint64_t address, MiB size);
+    [[nodiscard]] static Result<GuestMemory> open(pid_t process, std::uint64_t address, MiB size, Past past);
 
     // Makes the empty `file` the guest's memory, with holes where it is zero. Returns the bytes written.
-    [[nodiscard]] Result<std::uint64_t> write_all_to(const Fd& file) const;
-    // Makes `file`, a copy of what the guest's memory was at any time since it began, what it is now. Writes
-    // only pages that differ. Returns the bytes written.
-    [[nodiscard]] Result<std::uint64_t> write_changes_to(const Fd& file) const;
+    [[nodiscard]] Result<std::uint64_t> write_all_to(const Fd& file);
+    // Makes `file`, a copy of what the guest's memory was when it was last written or when it woke, what it
+    // is now. Writes only pages that differ. Returns the bytes written.
+    [[nodiscard]] Result<std::uint64_t> write_changes_to(const Fd& file);
     // Whether the guest's memory is mapped over `file`: then it must not be written to.
     [[nodiscard]] Result<bool> lies_over(const Fd& file) const;
 
@@ -34,18 +38,30 @@ class GuestMemory {
         std::uint64_t offset = 0;
         std::uint64_t size = 0;
     };
-    struct Mapping {
-        std::uint64_t inode = 0;  // 0: no file
+    // Two equal ones mean equal pages; {0, 0} is that of no page.
+    struct Fingerprint {
+        std::uint64_t low = 0;
+        std::uint64_t high = 0;
+        bool operator==(const Fingerprint&) const = default;
     };
+    // Which pages to write.
+    enum class Wanted : std::uint8_t { not_zero, changed_since_saved, differing_from_file };
+    class Copy;
 
     GuestMemory() = default;
     [[nodiscard]] Result<std::vector<Run>> own_pages() const;
-    [[nodiscard]] Result<Mapping> mapping() const;
+    // Of the file that it is mapped over; 0: none.
+    [[nodiscard]] Result<std::uint64_t> mapped_inode() const;
+    [[nodiscard]] static Fingerprint fingerprint_of(const char* page);
     [[nodiscard]] Result<void> read(std::uint64_t offset, std::string& buffer) const;
+    [[nodiscard]] Result<std::uint64_t> write(const std::vector<Run>& runs, const Fd& file, Wanted wanted);
 
     pid_t process_ = 0;
     std::uint64_t address_ = 0;
     std::uint64_t size_ = 0;
+    std::uint64_t inode_ = 0;
+    bool saved_is_known_ = false;     // whether saved_ speaks of all that was written
+    std::vector<Fingerprint> saved_;  // by page, as last saved
 };
 
 }  // namespace noid::qemu

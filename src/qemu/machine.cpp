@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/asio/buffer.hpp>
@@ -13,7 +14,7 @@
 
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
-#include "qemu/guest_memory.hpp"
+#include "qemu/jail.hpp"
 
 namespace noid::qemu {
 
@@ -42,7 +43,8 @@ struct Prepared {
 };
 
 Result<Prepared> prepare(const std::filesystem::path& program, const Host& host, const vmm::MachineSpec& spec,
-                         const Beginning& beginning, const std::string& state_file) {
+                         const Beginning& beginning, const std::string& state_file,
+                         const launcher::UserPool::Lease& user) {
     auto directory = open_directory(spec.directory);
     if (!directory) return fail(std::move(directory.error()));
     auto output = launcher::CapturedOutput::create(max_output);
@@ -72,8 +74,28 @@ Result<Prepared> prepare(const std::filesystem::path& program, const Host& host,
     process.arguments = command_line(spec, host, numbers, beginning);
     process.directory = spec.directory;
     process.limits = {{RLIMIT_CORE, 0}};  // a guest's memory must not end up in a core file
-    if (spec.network) process.confinement.network_namespace = spec.network->netns;
+    if (user) {
+        if (auto done = hand_over(*directory, spec, *user); !done) return fail(std::move(done.error()));
+        if (beginning.memory_file) {
+            if (auto done = let_map(*directory, *beginning.memory_file); !done)
+                return fail(std::move(done.error()));
+        }
+        process.confinement = confinement(program, spec, *user);
+    } else if (spec.network) {
+        process.confinement.network_namespace = spec.network->netns;
+    }
     return Prepared{std::move(*directory), std::move(*output), std::move(process)};
+}
+
+Result<std::string> read_whole(const Fd& file, std::size_t limit) {
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "cannot examine the device state");
+    const auto size = static_cast<std::size_t>(status.st_size);
+    if (size == 0 || size > limit) return fail(Errc::corrupt, "the device state has no plausible size");
+    std::string content(size, '\0');
+    const ssize_t got = ::pread(file.get(), content.data(), content.size(), 0);
+    if (got != status.st_size) return fail_errno(got < 0 ? errno : EIO, "cannot read the device state");
+    return content;
 }
 
 std::string text_of(const json::value& object, std::string_view key) {
@@ -121,22 +143,26 @@ class Machine::Unfinished {
 };
 
 Machine::Machine(asio::any_io_executor executor, asio::thread_pool& pool, vmm::MachineSpec spec, Fd directory,
-                 std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output)
+                 std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output,
+                 GuestMemory::Past past, launcher::UserPool::Lease user)
     : executor_{std::move(executor)},
       pool_{pool},
       spec_{std::move(spec)},
       directory_{std::move(directory)},
       process_{std::move(process)},
-      output_{std::move(output)} {}
+      output_{std::move(output)},
+      user_{std::move(user)},
+      past_{past} {}
 
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_pool& pool,
                                                                  std::filesystem::path program, Host host,
                                                                  vmm::MachineSpec spec, Beginning beginning,
-                                                                 std::string state_file) {
+                                                                 std::string state_file,
+                                                                 launcher::UserPool::Lease user) {
     const auto executor = co_await asio::this_coro::executor;
     std::optional<Prepared> prepared;
     const auto start = [&]() -> Result<launcher::Launched> {
-        auto made = prepare(program, host, spec, beginning, state_file);
+        auto made = prepare(program, host, spec, beginning, state_file, user);
         if (!made) return fail(std::move(made.error()));
         prepared = std::move(*made);
         return launcher::launch(prepared->process);
@@ -145,9 +171,9 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_po
     if (!launched) co_return fail(std::move(launched.error()));
 
     auto process = std::make_unique<launcher::Process>(executor, std::move(*launched));
-    Unfinished unfinished{
-        std::unique_ptr<Machine>{new Machine{executor, pool, std::move(spec), std::move(prepared->directory),
-                                             std::move(process), std::move(prepared->output)}}};
+    Unfinished unfinished{std::unique_ptr<Machine>{
+        new Machine{executor, pool, std::move(spec), std::move(prepared->directory), std::move(process),
+                    std::move(prepared->output), GuestMemory::Past::none, std::move(user)}}};
     // Our own ends of the listening sockets go, so that connections break when QEMU does.
     prepared.reset();
     Machine& machine = unfinished.machine();
@@ -163,7 +189,8 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_po
 
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::adopt(asio::thread_pool& pool,
                                                                 vmm::MachineSpec spec,
-                                                                ProcessIdentity identity) {
+                                                                ProcessIdentity identity,
+                                                                launcher::UserPool::Lease user) {
     const auto executor = co_await asio::this_coro::executor;
     auto process = launcher::Process::adopt(executor, identity);
     if (!process) co_return fail(std::move(process.error()));
@@ -173,7 +200,8 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::adopt(asio::thread_poo
     if (auto found = launcher::CapturedOutput::of_process(identity.pid)) output = std::move(*found);
     std::unique_ptr<Machine> machine{new Machine{executor, pool, std::move(spec), std::move(*directory),
                                                  std::make_unique<launcher::Process>(std::move(*process)),
-                                                 std::move(output)}};
+                                                 std::move(output), GuestMemory::Past::unknown,
+                                                 std::move(user)}};
     if (auto attached = co_await machine->attach(); !attached)
         co_return fail(std::move(attached.error()).at("take over QEMU"));
     if (machine->paused_) {
@@ -245,6 +273,8 @@ Awaitable<Result<asio::local::stream_protocol::socket>> Machine::connect_agent()
 
 Awaitable<Result<void>> Machine::pause() {
     if (paused_) co_return fail(Errc::conflict, "the machine is not running");
+    // Most pauses are there to save: what that needs to know is asked while the guest still runs.
+    if (auto found = co_await find_memory(); !found) co_return fail(std::move(found.error()));
     auto done = co_await control_->execute("stop", {}, command_limit);
     if (!done) co_return fail(std::move(done.error()));
     co_return Result<void>{};
@@ -257,25 +287,59 @@ Awaitable<Result<void>> Machine::resume() {
     co_return Result<void>{};
 }
 
+Awaitable<Result<void>> Machine::find_memory() {
+    if (memory_) co_return Result<void>{};
+    const json::object question{{"command-line", "gpa2hva 0"}};
+    const auto answer = co_await control_->execute("human-monitor-command", question, command_limit);
+    if (!answer) co_return fail(answer.error());
+    const auto address = address_in(*answer);
+    if (!address) co_return fail(address.error());
+    auto memory = GuestMemory::open(identity().pid, *address, spec_.memory, past_);
+    if (!memory) co_return fail(std::move(memory.error()));
+    memory_ = std::move(*memory);
+    co_return Result<void>{};
+}
+
+// A new file, whatever was there, for QEMU to write to.
+Result<Fd> Machine::make_state_file(const std::string& name) const {
+    // One that is there may be a link to another snapshot's, which must not be truncated.
+    if (::unlinkat(directory_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+        return fail_errno(errno, "cannot remove the old " + name);
+    auto file = open_file_at(directory_, name, O_RDWR | O_CREAT | O_EXCL);
+    if (!file) return file;
+    if (user_ && (::fchown(file->get(), ::geteuid(), user_->group) != 0 || ::fchmod(file->get(), 0660) != 0))
+        return fail_errno(errno, "cannot let QEMU write " + name);
+    return file;
+}
+
+// Makes the file the server's alone again.
+Result<void> Machine::take_back(const Fd& file) const {
+    if (user_ && (::fchmod(file.get(), 0600) != 0 || ::fchown(file.get(), ::geteuid(), ::getegid()) != 0))
+        return fail_errno(errno, "cannot take the device state back");
+    return {};
+}
+
 Awaitable<Result<void>> Machine::save_device_state(std::string name) {
-    // One that is there may be a link to another snapshot's, and QEMU would truncate it.
-    const auto make_way = [&]() -> Result<void> {
-        if (::unlinkat(directory_.get(), name.c_str(), 0) != 0 && errno != ENOENT)
-            return fail_errno(errno, "cannot remove the old " + name);
-        return {};
-    };
-    if (auto made = make_way(); !made) co_return fail(std::move(made.error()));
+    const auto make = [&] { return make_state_file(name); };
+    const auto file = co_await on_pool(pool_, make);
+    if (!file) co_return fail(file.error());
     // QEMU gives up its disks when it saves and takes them back when it resumes; saving twice between would
     // abort it. Nothing moves in a paused machine, so the state is what it was.
     if (!device_state_.empty()) {
-        const auto write = [&] { return replace_file_at(directory_, name, device_state_); };
+        const auto write = [&]() -> Result<void> {
+            if (auto written = write_all(*file, device_state_); !written) return written;
+            return take_back(*file);
+        };
         co_return co_await on_pool(pool_, write);
     }
     const json::object where{{"filename", name}, {"live", true}};
     if (auto saved = co_await control_->execute("xen-save-devices-state", where, command_limit); !saved)
         co_return fail(std::move(saved.error()));
-    const auto read = [&] { return read_file_at(directory_, name, max_device_state); };
-    auto state = co_await on_pool(pool_, read);
+    const auto take = [&]() -> Result<std::string> {
+        if (auto taken = take_back(*file); !taken) return fail(std::move(taken.error()));
+        return read_whole(*file, max_device_state);
+    };
+    auto state = co_await on_pool(pool_, take);
     if (!state) co_return fail(std::move(state.error()));
     device_state_ = std::move(*state);
     co_return Result<void>{};
@@ -286,31 +350,24 @@ Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files
     const auto began = std::chrono::steady_clock::now();
     const vmm::SnapshotFiles names = files;
 
+    if (auto found = co_await find_memory(); !found) co_return fail(std::move(found.error()));
     if (auto saved = co_await save_device_state(names.state); !saved)
         co_return fail(std::move(saved.error()));
 
-    const json::object question{{"command-line", "gpa2hva 0"}};
-    const auto answer = co_await control_->execute("human-monitor-command", question, command_limit);
-    if (!answer) co_return fail(answer.error());
-    const auto address = address_in(*answer);
-    if (!address) co_return fail(address.error());
-
     const auto write_memory = [&]() -> Result<std::uint64_t> {
-        const auto memory = GuestMemory::open(identity().pid, *address, spec_.memory);
-        if (!memory) return fail(memory.error());
         if (kind == vmm::SnapshotKind::full) {
             ::unlinkat(directory_.get(), names.memory.c_str(), 0);
             const auto file = open_file_at(directory_, names.memory, O_RDWR | O_CREAT | O_EXCL);
             if (!file) return fail(file.error());
-            return memory->write_all_to(*file);
+            return memory_->write_all_to(*file);
         }
         const auto file = open_file_at(directory_, names.memory, O_RDWR);
         if (!file) return fail(file.error());
-        const auto in_use = memory->lies_over(*file);
+        const auto in_use = memory_->lies_over(*file);
         if (!in_use) return fail(in_use.error());
         if (*in_use)
             return fail(Errc::invalid, "the machine runs on " + names.memory + "; save to a clone of it");
-        return memory->write_changes_to(*file);
+        return memory_->write_changes_to(*file);
     };
     auto written = co_await on_pool(pool_, write_memory);
     if (!written) co_return fail(std::move(written.error()));

@@ -10,7 +10,9 @@
 #include "base/fd.hpp"
 #include "launcher/captured_output.hpp"
 #include "launcher/process.hpp"
+#include "launcher/user_pool.hpp"
 #include "qemu/command_line.hpp"
+#include "qemu/guest_memory.hpp"
 #include "qemu/qmp_client.hpp"
 #include "vmm/vmm.hpp"
 
@@ -19,13 +21,14 @@ namespace noid::qemu {
 // One QEMU process. Its sockets lie in the VM's directory: control.sock (QMP), agent.sock, console.sock.
 class Machine final : public vmm::Machine {
   public:
-    // Starts QEMU with `beginning` and returns when the guest runs, or waits paused.
+    // Starts QEMU with `beginning` and returns when the guest runs, or waits paused. Confined if there is a
+    // `user` to run as.
     [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(
         asio::thread_pool& pool, std::filesystem::path program, Host host, vmm::MachineSpec spec,
-        Beginning beginning, std::string state_file);
-    [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(asio::thread_pool& pool,
-                                                                                vmm::MachineSpec spec,
-                                                                                ProcessIdentity identity);
+        Beginning beginning, std::string state_file, launcher::UserPool::Lease user);
+    [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(
+        asio::thread_pool& pool, vmm::MachineSpec spec, ProcessIdentity identity,
+        launcher::UserPool::Lease user);
 
     [[nodiscard]] ProcessIdentity identity() const override { return process_->identity(); }
     Awaitable<Result<asio::local::stream_protocol::socket>> connect_agent() override;
@@ -40,14 +43,19 @@ class Machine final : public vmm::Machine {
   private:
     class Unfinished;
     Machine(asio::any_io_executor executor, asio::thread_pool& pool, vmm::MachineSpec spec, Fd directory,
-            std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output);
+            std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output,
+            GuestMemory::Past past, launcher::UserPool::Lease user);
 
     // Connects to QEMU's control socket and to the console.
     Awaitable<Result<void>> attach();
     // Waits until a machine that wakes from a snapshot has read its state.
     Awaitable<Result<void>> await_state();
     Awaitable<Result<void>> query_status();
+    // Fills in memory_.
+    Awaitable<Result<void>> find_memory();
     Awaitable<Result<void>> save_device_state(std::string name);
+    [[nodiscard]] Result<Fd> make_state_file(const std::string& name) const;
+    [[nodiscard]] Result<void> take_back(const Fd& file) const;
     void note(const QmpEvent& event);
     [[nodiscard]] std::string last_words() const;
     [[nodiscard]] vmm::Exit::How how_it_ended(const launcher::ExitStatus& status) const;
@@ -60,7 +68,10 @@ class Machine final : public vmm::Machine {
     std::optional<launcher::CapturedOutput> output_;
     std::unique_ptr<QmpClient> control_;
     std::optional<asio::local::stream_protocol::socket> console_;
-    Fd agent_;  // a second descriptor of the agent connection that was handed out last
+    Fd agent_;                        // a second descriptor of the agent connection that was handed out last
+    launcher::UserPool::Lease user_;  // none: not confined
+    GuestMemory::Past past_;
+    std::optional<GuestMemory> memory_;  // once it has been asked for
     bool paused_ = false;
     std::string status_;  // QEMU's run state, as query_status() found it
     bool state_read_ = false;

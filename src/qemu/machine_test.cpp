@@ -2,9 +2,13 @@
 
 #include <gmock/gmock.h>
 
-#include <boost/asio/write.hpp>
-#include <csignal>
+#include <unistd.h>
 
+#include <boost/asio/write.hpp>
+#include <filesystem>
+#include <vector>
+
+#include "base/file.hpp"
 #include "qemu/qemu.hpp"
 #include "qemu/testing/machine_fixture.hpp"
 
@@ -15,6 +19,13 @@ using namespace std::chrono_literals;
 using testing::HasSubstr;
 using How = vmm::Exit::How;
 using Wake = vmm::Vmm::Wake;
+
+// A line of /proc/PID/smaps_rollup, in KiB.
+std::uint64_t memory_counter(pid_t process, const std::string& name) {
+    const auto text = read_file("/proc/" + std::to_string(process) + "/smaps_rollup", 1 << 16);
+    const auto found = text ? text->find(name + ":") : std::string::npos;
+    return found == std::string::npos ? 0 : std::stoull(text->substr(found + name.size() + 1));
+}
 
 std::uint64_t number(const std::string& text) {
     return std::stoull(text);
@@ -177,6 +188,113 @@ TEST_F(MachineTest, IsSavedAndWakesElsewhereWhileItRunsOn) {
         EXPECT_GT(number(co_await last_probe.ask("ticks")), ticks);
         EXPECT_TRUE(co_await (*last)->kill(5s));
         EXPECT_TRUE(co_await (*source)->kill(5s));
+    });
+}
+
+TEST_F(MachineTest, ManyWakeAtOnceFromOneSnapshotAndShareIt) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        const auto spec = machine_in("source");
+        auto source = co_await (*vmm)->start(spec);
+        EXPECT_TRUE(source) << source.error().what;
+        if (!source) co_return;
+        auto probe = co_await Probe::connect(**source);
+        EXPECT_EQ(co_await probe.ask("fill 16 1"), "filled");
+        EXPECT_TRUE(co_await (*source)->pause());
+        EXPECT_TRUE(co_await (*source)->save(files_, vmm::SnapshotKind::full));
+        constexpr int clones = 4;
+        std::vector<vmm::MachineSpec> specs;
+        for (int i = 0; i < clones; ++i) specs.push_back(clone_of(spec, "clone" + std::to_string(i)));
+        EXPECT_TRUE(co_await (*source)->kill(5s));
+
+        // Each on its own, all of them before the first is asked anything.
+        std::vector<std::unique_ptr<vmm::Machine>> machines(clones);
+        int awake = 0;
+        asio::steady_timer all_awake{loop_, asio::steady_timer::time_point::max()};
+        for (int i = 0; i < clones; ++i) {
+            const auto wake = [&, i]() -> Awaitable<void> {
+                auto machine = co_await (*vmm)->restore(specs[i], files_, Wake::running);
+                EXPECT_TRUE(machine) << machine.error().what;
+                if (machine) machines[i] = std::move(*machine);
+                if (++awake == clones) all_awake.cancel();
+            };
+            asio::co_spawn(loop_, wake, [](std::exception_ptr thrown) { EXPECT_EQ(thrown, nullptr); });
+        }
+        if (awake < clones) {
+            boost::system::error_code cancelled;
+            co_await all_awake.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+        }
+        for (int i = 0; i < clones; ++i) {
+            if (!machines[i]) continue;
+            auto clone = co_await Probe::connect(*machines[i]);
+            EXPECT_EQ(co_await clone.ask("check 16 1"), "same");
+            EXPECT_EQ(co_await clone.ask("fill 1 " + std::to_string(i + 2)), "filled");
+            EXPECT_EQ(co_await clone.ask("check 1 " + std::to_string(i + 2)), "same");
+            // What it has not changed it shares with the others.
+            EXPECT_GT(memory_counter(machines[i]->identity().pid, "Shared_Clean"), 16U << 10);
+        }
+        for (auto& machine : machines) {
+            if (!machine) continue;
+            EXPECT_TRUE(co_await machine->kill(5s));
+        }
+    });
+}
+
+TEST_F(MachineTest, IsConfined) {
+    if (::geteuid() != 0) GTEST_SKIP() << "confinement takes root";
+    run([this]() -> Awaitable<void> {
+        Options confined;
+        confined.users.emplace(launcher::UserRange{.first = 2'100'000, .count = 2});
+        const auto vmm = co_await create(pool_, confined);
+        const auto spec = machine_in("a");
+        const auto directory_b = machine_in("b").directory;
+        auto machine = co_await (*vmm)->start(spec);
+        EXPECT_TRUE(machine) << machine.error().what;
+        if (!machine) co_return;
+        auto probe = co_await Probe::connect(**machine);
+        const auto process = "/proc/" + std::to_string((*machine)->identity().pid);
+        const auto status = read_file(process + "/status", 1 << 16);
+        EXPECT_THAT(*status, HasSubstr("Uid:\t2100000\t2100000\t2100000\t2100000\n"));
+        EXPECT_THAT(*status, HasSubstr("Gid:\t2100000\t2100000\t2100000\t2100000\n"));
+        EXPECT_THAT(*status, HasSubstr("CapEff:\t0000000000000000\n"));
+        EXPECT_THAT(*status, HasSubstr("CapBnd:\t0000000000000000\n"));
+        EXPECT_THAT(*status, HasSubstr("NoNewPrivs:\t1\n"));
+        EXPECT_THAT(*status, HasSubstr("Seccomp:\t2\n"));
+        for (const auto* absent : {"/proc", "/sys", "/etc", "/root", "/home", "/var"})
+            EXPECT_FALSE(std::filesystem::exists(process + "/root" + absent)) << absent;
+        EXPECT_TRUE(std::filesystem::exists(process + "/root" + spec.directory.string()));
+        EXPECT_FALSE(std::filesystem::exists(process + "/root" + directory_b.string()));
+
+        // It is saved, and wakes as another user.
+        EXPECT_EQ(co_await probe.ask("fill 4 1"), "filled");
+        EXPECT_EQ(co_await probe.ask("write 5"), "5");
+        EXPECT_TRUE(co_await (*machine)->pause());
+        const auto saved = co_await (*machine)->save(files_, vmm::SnapshotKind::full);
+        EXPECT_TRUE(saved) << saved.error().what;
+        if (!saved) co_return;
+        const auto clone_spec = clone_of(spec, "clone");
+        EXPECT_TRUE(co_await (*machine)->resume());
+        auto clone = co_await (*vmm)->restore(clone_spec, files_, Wake::running);
+        EXPECT_TRUE(clone) << clone.error().what;
+        if (!clone) co_return;
+        auto clone_probe = co_await Probe::connect(**clone);
+        EXPECT_EQ(co_await clone_probe.ask("check 4 1"), "same");
+        EXPECT_EQ(co_await clone_probe.ask("read"), "5");
+        EXPECT_EQ(co_await probe.ask("check 4 1"), "same");
+        // Both users are taken.
+        const auto third_spec = clone_of(spec, "third");
+        EXPECT_EQ((co_await (*vmm)->restore(third_spec, files_, Wake::running)).error().code,
+                  Errc::limit_exceeded);
+
+        // An adopted one keeps its user.
+        const auto identity = (*machine)->identity();
+        machine->reset();
+        machine = co_await (*vmm)->adopt(spec, identity);
+        EXPECT_TRUE(machine) << machine.error().what;
+        if (!machine) co_return;
+        EXPECT_TRUE(co_await (*machine)->kill(5s));
+        EXPECT_EQ((co_await (*machine)->exited()).how, How::killed);
+        EXPECT_TRUE(co_await (*clone)->kill(5s));
     });
 }
 

@@ -1,7 +1,9 @@
 #include "qemu/qemu.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <optional>
 #include <utility>
 
 #include "base/file.hpp"
@@ -16,34 +18,61 @@ namespace {
 
 class Vmm final : public vmm::Vmm {
   public:
-    Vmm(asio::thread_pool& pool, std::filesystem::path program, Host host, vmm::Description description)
-        : pool_{pool}, program_{std::move(program)}, host_{host}, description_{std::move(description)} {}
+    Vmm(asio::thread_pool& pool, std::filesystem::path program, Host host, vmm::Description description,
+        std::optional<launcher::UserPool> users)
+        : pool_{pool},
+          program_{std::move(program)},
+          host_{host},
+          description_{std::move(description)},
+          users_{std::move(users)} {}
 
     [[nodiscard]] const vmm::Description& description() const override { return description_; }
 
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> start(const vmm::MachineSpec& spec) override {
         // Named, because g++ 12 destroys an aggregate made inside a co_await expression twice.
         Beginning boot;
-        co_return co_await Machine::launch(pool_, program_, host_, spec, std::move(boot), std::string{});
+        co_return co_await launch(spec, std::move(boot), std::string{});
     }
 
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> restore(const vmm::MachineSpec& spec,
                                                              const vmm::SnapshotFiles& files,
                                                              Wake wake) override {
         Beginning beginning{.memory_file = files.memory, .wake = wake};
-        co_return co_await Machine::launch(pool_, program_, host_, spec, std::move(beginning), files.state);
+        co_return co_await launch(spec, std::move(beginning), files.state);
     }
 
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(const vmm::MachineSpec& spec,
                                                            ProcessIdentity identity) override {
-        co_return co_await Machine::adopt(pool_, spec, identity);
+        co_return co_await Machine::adopt(pool_, spec, identity, user_of(identity.pid));
     }
 
   private:
+    Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(vmm::MachineSpec spec, Beginning beginning,
+                                                            std::string state_file) {
+        launcher::UserPool::Lease user;
+        if (users_) {
+            auto lease = users_->take();
+            if (!lease) co_return fail(std::move(lease.error()));
+            user = std::move(*lease);
+        }
+        co_return co_await Machine::launch(pool_, program_, host_, std::move(spec), std::move(beginning),
+                                           std::move(state_file), std::move(user));
+    }
+
+    // Of a process that runs already; none where it is not confined.
+    launcher::UserPool::Lease user_of(pid_t pid) {
+        struct stat status {};
+        const auto path = "/proc/" + std::to_string(pid);
+        if (!users_ || ::stat(path.c_str(), &status) != 0) return nullptr;
+        auto lease = users_->take(status.st_uid);
+        return lease ? std::move(*lease) : nullptr;
+    }
+
     asio::thread_pool& pool_;
     std::filesystem::path program_;
     Host host_;
     vmm::Description description_;
+    std::optional<launcher::UserPool> users_;
 };
 
 }  // namespace
@@ -77,7 +106,10 @@ Awaitable<Result<std::unique_ptr<vmm::Vmm>>> create(asio::thread_pool& pool, Opt
                                  .accelerator = accelerator,
                                  .cpu_fingerprint = fingerprint(*version, accelerator, host_cpu),
                                  .can_pause_bare = true};
-    co_return std::make_unique<Vmm>(pool, std::move(*program), host, std::move(description));
+    std::optional<launcher::UserPool> users;
+    if (options.users) users.emplace(*options.users);
+    co_return std::make_unique<Vmm>(pool, std::move(*program), host, std::move(description),
+                                    std::move(users));
 }
 
 }  // namespace noid::qemu

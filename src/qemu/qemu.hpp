@@ -3,10 +3,12 @@
 #include <boost/asio/thread_pool.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/async.hpp"
 #include "base/error.hpp"
+#include "launcher/user_pool.hpp"
 #include "vmm/vmm.hpp"
 
 namespace noid::qemu {
@@ -14,6 +16,8 @@ namespace noid::qemu {
 struct Options {
     std::string program = "qemu-system-x86_64";  // a name to look for, or a path
     enum class Accelerate : std::uint8_t { automatic, kvm, tcg } accelerate = Accelerate::automatic;
+    // Each VM's QEMU runs confined, as one of these users: see qemu/jail.hpp. Needs root.
+    std::optional<launcher::UserRange> users;
 };
 
 // Finds QEMU and tries what this host can do: under `automatic` and `kvm`, a guest of three instructions has

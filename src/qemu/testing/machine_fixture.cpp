@@ -1,5 +1,6 @@
 #include "qemu/testing/machine_fixture.hpp"
 
+#include <signal.h>
 #include <sys/wait.h>
 
 #include <boost/asio/buffer.hpp>
@@ -68,6 +69,17 @@ void MachineTest::SetUp() {
     ASSERT_TRUE(*directory_);
 }
 
+// A test that failed half-way leaves machines behind.
+void MachineTest::TearDown() {
+    if (!directory_) return;
+    for (const auto& process : std::filesystem::directory_iterator{"/proc"}) {
+        std::error_code gone;
+        const auto place = std::filesystem::read_symlink(process.path() / "cwd", gone);
+        if (!gone && place.parent_path() == (*directory_)->path())
+            ::kill(std::stoi(process.path().filename().string()), SIGKILL);
+    }
+}
+
 void MachineTest::run(const std::function<Awaitable<void>()>& body) {
     std::exception_ptr thrown;
     bool finished = false;
@@ -75,7 +87,7 @@ void MachineTest::run(const std::function<Awaitable<void>()>& body) {
         co_await body();
         co_return Result<void>{};
     };
-    asio::co_spawn(loop_, within(100s, guarded()), [&](std::exception_ptr e, Result<void> result) {
+    asio::co_spawn(loop_, within(250s, guarded()), [&](std::exception_ptr e, Result<void> result) {
         thrown = e;
         finished = result.has_value();
     });
@@ -127,7 +139,7 @@ Awaitable<std::string> Probe::ask(std::string line) {
         buffer_.erase(0, length);
         co_return answer;
     };
-    auto answer = co_await within(20s, talk());
+    auto answer = co_await within(60s, talk());
     if (!answer) throw std::runtime_error{"the guest does not answer to " + line};
     co_return *answer;
 }

@@ -24,8 +24,9 @@ class MachineTest : public testing::Test {
     static void SetUpTestSuite();
     static void TearDownTestSuite();
     void SetUp() override;
+    void TearDown() override;
 
-    // Runs a test's coroutine to its end; it fails when it takes longer than 100 s.
+    // Runs a test's coroutine to its end; it fails when it takes longer than 250 s.
     void run(const std::function<Awaitable<void>()>& body);
 
     // A VM's directory with a disk, and what to start in it.
@@ -54,7 +55,7 @@ class Probe {
   public:
     // Connects to the agent's port and waits until the probe answers there.
     static Awaitable<Probe> connect(vmm::Machine& machine);
-    // Sends a line, gives the answer; the test fails when there is none within 20 s.
+    // Sends a line, gives the answer; the test fails when there is none within 60 s.
     Awaitable<std::string> ask(std::string line);
 
   private:

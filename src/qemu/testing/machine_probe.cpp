@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -43,14 +44,39 @@ void load_modules() {
     std::fclose(order);
 }
 
-std::string port_path() {
-    DIR* ports = ::opendir("/sys/class/virtio-ports");
-    if (ports == nullptr) return {};
-    std::string path;
-    while (const dirent* entry = ::readdir(ports))
-        if (entry->d_name[0] != '.') path = std::string{"/dev/"} + entry->d_name;
-    ::closedir(ports);
-    return path;
+bool has_serial_device() {
+    constexpr int console = 3;  // the virtio specification's number of the kind
+    DIR* devices = ::opendir("/sys/bus/virtio/devices");
+    if (devices == nullptr) return false;
+    bool found = false;
+    while (const dirent* entry = ::readdir(devices)) {
+        const auto path = std::string{"/sys/bus/virtio/devices/"} + entry->d_name + "/device";
+        FILE* file = std::fopen(path.c_str(), "r");
+        if (file == nullptr) continue;
+        int kind = 0;
+        if (std::fscanf(file, "%i", &kind) == 1 && kind == console) found = true;
+        std::fclose(file);
+    }
+    ::closedir(devices);
+    return found;
+}
+
+// The port's node, which the kernel makes some time after its driver was loaded. Empty: there is no device
+// that could have one.
+std::string await_port() {
+    if (!has_serial_device()) return {};
+    const int watch = ::inotify_init1(IN_CLOEXEC);
+    ::inotify_add_watch(watch, "/dev", IN_CREATE);
+    while (true) {
+        DIR* nodes = ::opendir("/dev");
+        std::string path;
+        while (const dirent* entry = ::readdir(nodes))
+            if (std::strncmp(entry->d_name, "vport", 5) == 0) path = std::string{"/dev/"} + entry->d_name;
+        ::closedir(nodes);
+        if (!path.empty()) return path;
+        std::array<char, 4096> events{};
+        [[maybe_unused]] const auto woken = ::read(watch, events.data(), events.size());
+    }
 }
 
 // Numbers that depend on position and seed: changed, lost or swapped pages show.
@@ -164,7 +190,7 @@ int main() {
             ++ticks;
         }
     }}.detach();
-    const std::string path = port_path();
+    const std::string path = await_port();
     const int port = path.empty() ? listen_on_vsock() : ::open(path.c_str(), O_RDWR | O_CLOEXEC);
     std::printf("probe ready, port %s\n", port < 0 ? std::strerror(errno) : "open");
     std::fflush(stdout);
