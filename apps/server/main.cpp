@@ -12,12 +12,15 @@
 #include "check_config_command.hpp"
 #include "config/server_config.hpp"
 #include "doctor_command.hpp"
+#include "fsck_command.hpp"
+#include "golden_command.hpp"
 #include "serve_command.hpp"
 #include "user_command.hpp"
 
 namespace {
 
 using noid::config::ConfigSource;
+using noid::server::GoldenCommand;
 using noid::server::UserCommand;
 
 std::optional<std::string> environment(const std::string& name) {
@@ -101,6 +104,43 @@ class UserCommands {
     std::vector<std::pair<CLI::App*, UserCommand>> commands_;
 };
 
+// The commands about the operator's template.
+class GoldenCommands {
+  public:
+    GoldenCommands(CLI::App& app, SettingFlags& flags) : flags_{flags} {
+        using Verb = GoldenCommand::Verb;
+        CLI::App& golden = *app.add_subcommand("golden", "Manage the template that new VMs wake from");
+        golden.require_subcommand(1);
+        add(golden, "status", "Say what is golden now, and what was before", Verb::status);
+        add(golden, "promote", "Make a checkpoint golden", Verb::promote)
+            .add_option("CHECKPOINT", checkpoint_, "its full id")
+            ->required();
+        add(golden, "rollback", "Exchange golden and the one before it", Verb::rollback);
+        add(golden, "clear", "Let VMs boot again", Verb::clear);
+    }
+
+    // The command that was given, if it was one of these.
+    [[nodiscard]] std::optional<GoldenCommand> chosen() const {
+        for (const auto& [parsed, verb] : commands_) {
+            if (parsed->parsed()) return GoldenCommand{verb, checkpoint_};
+        }
+        return std::nullopt;
+    }
+
+  private:
+    CLI::App& add(CLI::App& parent, const std::string& name, const std::string& help,
+                  GoldenCommand::Verb verb) {
+        CLI::App& made = *parent.add_subcommand(name, help);
+        flags_.add_to(made);
+        commands_.emplace_back(&made, verb);
+        return made;
+    }
+
+    SettingFlags& flags_;
+    std::string checkpoint_;
+    std::vector<std::pair<CLI::App*, GoldenCommand::Verb>> commands_;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -114,10 +154,14 @@ int main(int argc, char** argv) {
     auto* serve = app.add_subcommand("serve", "Serve (also what happens without a command)");
     auto* check_config = app.add_subcommand("check-config", "Read the configuration and say what holds");
     auto* doctor = app.add_subcommand("doctor", "Try what Noid needs of this host");
-    for (auto* command : {serve, check_config, doctor}) flags.add_to(*command);
+    auto* fsck = app.add_subcommand("fsck", "Examine the data directory while no server runs");
+    bool repair = false;
+    fsck->add_flag("--repair", repair, "put right what can be");
+    for (auto* command : {serve, check_config, doctor, fsck}) flags.add_to(*command);
     serve->add_option("--ready-fd", ready_fd, "descriptor to write 'ready' to once the server listens")
         ->check(CLI::NonNegativeNumber);
     const UserCommands users{app, flags};
+    const GoldenCommands golden{app, flags};
 
     try {
         app.parse(argc, argv);
@@ -129,6 +173,8 @@ int main(int argc, char** argv) {
     }
     if (check_config->parsed()) return noid::server::check_config(flags.source());
     if (doctor->parsed()) return noid::server::doctor(flags.source());
+    if (fsck->parsed()) return noid::server::fsck(flags.source(), repair);
+    if (const auto command = golden.chosen()) return noid::server::golden(flags.source(), *command);
     if (const auto command = users.chosen()) return noid::server::administer_users(flags.source(), *command);
     return noid::server::serve(flags.source(), ready_fd);
 }
