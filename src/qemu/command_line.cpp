@@ -53,8 +53,8 @@ std::string kernel_arguments(const vmm::MachineSpec& spec, const Host& host) {
     // self-tests.
     std::string text =
         "console=ttyS0 reboot=t panic=-1 random.trust_cpu=on quiet 8250.nr_uarts=1 cryptomgr.notests";
-    // Without a PIT to calibrate against, one boot in four under TCG would hang. An emulated CPU does not
-    // speculate, so there is nothing to mitigate.
+    // Where emulated timers are late, calibrating against them hangs one boot in four. An emulated CPU does
+    // not speculate, so there is nothing to mitigate.
     if (host.accelerator == Accelerator::tcg)
         text += fmt::format(" tsc_early_khz={} no_timer_check mitigations=off", host.tsc_khz);
     if (!spec.kernel_arguments.empty()) text += " " + spec.kernel_arguments;
@@ -76,9 +76,11 @@ std::vector<std::string> command_line(const vmm::MachineSpec& spec, const Host& 
     add("-display", "none");
     add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     // acpi=on announces the devices the way Debian's kernel looks for them. Without a clock (rtc) the kernel
-    // waits for one for a second. No description of the state's format in the state: nobody reads it.
+    // waits for one for a second. Without a timer (pit) it has none left when it takes the APIC's for too
+    // slow, as it does where a busy host lets it stand still while it measures that, and sleeps for ever. No
+    // description of the state's format in the state: nobody reads it.
     add("-machine",
-        "microvm,acpi=on,rtc=on,pit=off,pic=off,isa-serial=on,auto-kernel-cmdline=off,x-option-roms=off,"
+        "microvm,acpi=on,rtc=on,pit=on,pic=off,isa-serial=on,auto-kernel-cmdline=off,x-option-roms=off,"
         "suppress-vmdesc=on,mem-merge=off,dump-guest-core=off,memory-backend=memory");
     add("-accel", kvm ? "kvm" : "tcg,thread=multi");
     add("-cpu", kvm ? "host" : "max");
