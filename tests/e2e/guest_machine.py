@@ -43,7 +43,7 @@ class GuestMachine:
         self._buffer = b""
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on", "-accel", "tcg", "-cpu", "max",
+            "-M", "microvm,acpi=on,pit=on,pic=off,rtc=on,isa-serial=on", "-accel", "tcg", "-cpu", "max",
             "-m", str(memory), "-kernel", str(kernel), "-initrd", str(initrd),
             "-append", f"{KERNEL_ARGUMENTS} tsc_early_khz={tsc_khz()} {arguments}",
             "-chardev", f"file,id=console,path={self.console_path}", "-serial", "chardev:console",
