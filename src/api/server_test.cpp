@@ -454,6 +454,17 @@ TEST_F(ApiTest, StopEndsIdleConnectionsAndStreamsAndLetsRequestsFinish) {
     EXPECT_ANY_THROW((void)connect());
 }
 
+TEST_F(ApiTest, AStoppedServerMayGoAtOnce) {
+    stop();
+    for (int i = 0; i < 50; ++i) {
+        server_ = ApiServer::create(loop_, engine_, config_).value();
+        server_->start();
+        EXPECT_EQ(ask("GET", "/health").status, 200U);
+        asio::co_spawn(loop_, server_->stop(5s), asio::use_future).get();
+        server_.reset();
+    }
+}
+
 TEST_F(ApiTest, AdministrationIsOnItsOwnSocket) {
     EXPECT_EQ(ask("GET", "/admin/v1/users").status, 404U) << "never over the network";
     Client client{directory_.path() / "admin.sock"};
