@@ -8,7 +8,7 @@ import time
 KERNEL_ARGUMENTS = ("console=ttyS0 quiet panic=-1 no_timer_check 8250.nr_uarts=1 mitigations=off audit=0 "
                     "cryptomgr.notests random.trust_cpu=on")
 
-MACHINE = "microvm,acpi=on,rtc=off,pit=off,pic=off,isa-serial=on,auto-kernel-cmdline=off,x-option-roms=off"
+MACHINE = "microvm,acpi=on,rtc=on,pit=on,pic=off,isa-serial=on,auto-kernel-cmdline=off,x-option-roms=off"
 
 
 def tsc_khz():
