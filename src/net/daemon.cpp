@@ -194,9 +194,8 @@ Awaitable<void> Daemon::Impl::wait_for_signal() {
     is_stopping_ = true;
     server_->stop();
     watch_.reset();
-    dns_.reset();
-    // What is under way with the kernel is finished, what is asked of it is answered; then the loop has
-    // nothing left to wait for but this.
+    // A slot that is being made is finished, and heard of by the DNS service, which lives as long as the
+    // loop.
     while (is_tidying_) co_await in_kernel([] {});
     loop_.stop();
 }

@@ -509,6 +509,14 @@ def test_what_was_half_made_is_found(world):
     assert world.ask("acquire", vm="damaged")["ok"]
 
 
+def test_it_stops_in_the_middle_of_making_slots(make_world):
+    world = make_world(ready=30).start()
+    for _ in range(3):
+        world.ask("acquire", vm="first")
+        world.stop()
+        world.start()
+
+
 def test_two_daemons_do_not_fight(world):
     done = world.command("run", check=False)
     assert done.returncode == 1
