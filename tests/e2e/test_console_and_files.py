@@ -8,8 +8,6 @@ from web_socket import Session
 
 
 def test_the_console_s_log_is_kept_and_can_be_followed(shared_client, vm):
-    log = shared_client.get(f"/v1/vms/{vm}/logs").content
-    assert b"noid-agent" in log or b"Linux" in log or len(log) > 0
     with Session(shared_client, f"/v1/vms/{vm}/console") as console:
         shared_client.exec(vm, "sh", "-c", "echo written to the console >/dev/console")
         console.until(lambda: b"written to the console" in console.out)
