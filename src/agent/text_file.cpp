@@ -24,10 +24,14 @@ Result<void> write_whole(int file, std::string_view text, const std::string& pat
     return {};
 }
 
+// Without truncating first: that would free the block which the text is about to need.
 Result<void> write_in_place(const std::string& path, std::string_view text) {
-    const Fd file{::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC)};
+    const Fd file{::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC)};
     if (!file) return fail_errno(errno, "write " + path);
-    return write_whole(file.get(), text, path);
+    if (auto written = write_whole(file.get(), text, path); !written) return written;
+    if (::ftruncate(file.get(), static_cast<off_t>(text.size())) != 0)
+        return fail_errno(errno, "write " + path);
+    return {};
 }
 
 }  // namespace
@@ -57,6 +61,10 @@ Result<void> replace_text_file(const std::string& path, std::string_view text) {
     if (is_file && static_cast<std::size_t>(status.st_size) == text.size()) {
         if (const auto current = read_text_file(path, text.size()); current && *current == text) return {};
     }
+
+    constexpr off_t page = 4096;
+    const bool is_small = status.st_size <= page && static_cast<off_t>(text.size()) <= page;
+    if (is_file && is_small && status.st_nlink == 1) return write_in_place(path, text);
 
     const std::string fresh = path + ".noid-new";
     ::unlink(fresh.c_str());

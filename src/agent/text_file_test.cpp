@@ -41,6 +41,32 @@ TEST_F(TextFile, CreatesAndReplaces) {
     EXPECT_EQ(std::distance(fs::directory_iterator{directory_}, {}), 1);
 }
 
+TEST_F(TextFile, WritesASmallFileInPlaceToItsNewLength) {
+    put(path("a"), "a long line\n");
+    struct stat before {};
+    struct stat after {};
+    ASSERT_EQ(::stat(path("a").c_str(), &before), 0);
+    for (const char* text : {"short\n", "a much longer line\n", ""}) {
+        ASSERT_TRUE(replace_text_file(path("a"), text));
+        EXPECT_EQ(read_text_file(path("a"), 100).value(), text);
+    }
+    ASSERT_EQ(::stat(path("a").c_str(), &after), 0);
+    EXPECT_EQ(before.st_ino, after.st_ino);
+}
+
+TEST_F(TextFile, ReplacesWhatIsLargeOrHasAnotherName) {
+    const std::string large(5000, 'x');
+    put(path("large"), large);
+    ASSERT_TRUE(replace_text_file(path("large"), "small"));
+    EXPECT_EQ(read_text_file(path("large"), 5000).value(), "small");
+
+    put(path("a"), "both");
+    fs::create_hard_link(path("a"), path("b"));
+    ASSERT_TRUE(replace_text_file(path("a"), "one"));
+    EXPECT_EQ(read_text_file(path("a"), 100).value(), "one");
+    EXPECT_EQ(read_text_file(path("b"), 100).value(), "both");
+}
+
 TEST_F(TextFile, KeepsTheMode) {
     put(path("a"), "old");
     ASSERT_EQ(::chmod(path("a").c_str(), 0600), 0);
