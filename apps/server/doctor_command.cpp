@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "doctor/host_checks.hpp"
+#include "doctor/vmm_checks.hpp"
 
 namespace noid::server {
 namespace {
@@ -31,12 +32,20 @@ int doctor(const config::ConfigSource& source) {
         return 2;
     }
     const std::vector<doctor::Finding> findings = {
-        doctor::check_kernel(*config),           doctor::check_initrd(*config),
-        doctor::check_rootfs(*config),           doctor::check_data_directory(*config),
-        doctor::check_reflink(*config),          doctor::check_free_disk(*config),
-        doctor::check_listen_address(*config),   doctor::check_netd(*config),
-        doctor::check_ip_forwarding(),           doctor::check_entropy(),
-        doctor::check_descriptor_limit(*config), doctor::check_cgroups(),
+        doctor::check_kvm(*config),
+        doctor::check_vmm(*config),
+        doctor::check_kernel(*config),
+        doctor::check_initrd(*config),
+        doctor::check_rootfs(*config),
+        doctor::check_data_directory(*config),
+        doctor::check_reflink(*config),
+        doctor::check_free_disk(*config),
+        doctor::check_listen_address(*config),
+        doctor::check_netd(*config),
+        doctor::check_ip_forwarding(),
+        doctor::check_entropy(),
+        doctor::check_descriptor_limit(*config),
+        doctor::check_cgroups(),
     };
     bool failed = false;
     for (const auto& finding : findings) {

@@ -1,5 +1,6 @@
 """noid-server as an administrator meets it before anything runs."""
 import os
+import re
 import socket
 import subprocess
 
@@ -76,6 +77,14 @@ def test_doctor_tries_what_it_reports(noid_server, tmp_path):
     assert done.returncode == 0, done.stdout
     assert f"{address} is in use" in done.stdout
     assert "FAIL" not in done.stdout
+    tried = {line[6:22].strip(): line[23:] for line in done.stdout.splitlines() if line[:4] in ("ok  ", "warn")}
+    assert re.search(r"^(qemu|firecracker) \d+\.\d+\.\d+ with (kvm|tcg): ", tried["VMM"])
+    assert (" with kvm" in tried["VMM"]) == (tried["KVM"] == "a trial guest came up")
+
+    done = noid_server("doctor", "--data-dir", str(tmp_path / "d"), "--listen", "127.0.0.1:0",
+                       "--vmm-kind", "firecracker", "--vmm-firecracker", "/nowhere/firecracker")
+    assert done.returncode == 1
+    assert re.search(r"^FAIL  VMM .*firecracker", done.stdout, re.MULTILINE)
 
     (images / "vmlinux").write_bytes(b"not a kernel at all, but long enough")
     (images / "debian-12.ext4").unlink()
