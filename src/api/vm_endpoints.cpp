@@ -126,6 +126,7 @@ Awaitable<Result<Response>> create_vm(Call& call) {
                              .env = std::move(request->env),
                              .image = std::move(request->image),
                              .network = to_vm(request->network),
+                             .boot = request->boot,
                              .idempotency_key = std::move(request->idempotency_key)};
     if (request->disk_mib) create.disk = MiB{*request->disk_mib};
     const auto began = std::chrono::steady_clock::now();

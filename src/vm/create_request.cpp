@@ -88,6 +88,7 @@ std::string fingerprint(const CreateRequest& request) {
     object["env"] = json::value_from(request.env);
     object["image"] = request.image;
     object["network"] = name_of(request.network);
+    if (request.boot) object["boot"] = true;
     return sha256_hex(json::serialize(object));
 }
 

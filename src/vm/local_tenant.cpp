@@ -155,6 +155,7 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
 
     VmActor::Making making;
     making.image = config.paths.rootfs;
+    making.boot = request.boot;
     if (!request.image.empty()) {
         making.image = config.paths.data_dir / "images" / (request.image + ".ext4");
     }

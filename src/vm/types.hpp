@@ -55,6 +55,7 @@ struct CreateRequest {
     std::vector<std::string> env;               // "K=V" for every session in the VM
     std::string image;                          // empty: the configured rootfs
     NetworkMode network = NetworkMode::open;
+    bool boot = false;            // boot, whatever it could wake from
     std::string idempotency_key;  // same key, same request: the first answer again
 };
 

@@ -46,6 +46,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     struct Making {
         std::filesystem::path image;          // to clone the disk from
         std::optional<Origin> from;           // wake from it; none: from a template, or boot the image
+        bool boot = false;                    // boot the image even if there is a template
         std::optional<store::Replay> replay;  // remembered together with the new VM
     };
     // Files, network, boot, agent, row: all or nothing. Cancelled before the row is written: nothing.

@@ -92,7 +92,7 @@ Awaitable<Result<void>> VmActor::build(Progress& progress, Making making) {
                                       making.from->config.has_network);
     if (!slot) co_return fail(std::move(slot.error()));
     status_.slot = std::move(*slot);
-    if (!making.from) making.from = co_await find_template(making.image);
+    if (!making.from && !making.boot) making.from = co_await find_template(making.image);
     if (auto files = co_await make_files(progress, making); !files) co_return files;
     if (auto go_on = reached("create:prepared"); !go_on) co_return go_on;
 

@@ -159,6 +159,7 @@ Result<CreateVm> CreateVm::from_json(const json::value& value) {
         fields.must_be("network", "\"none\", \"egress\" or \"open\"");
     }
     read_ports(fields, request.ports);
+    fields.optional("boot", request.boot);
     fields.optional("idempotency_key", request.idempotency_key);
     if (auto read = fields.done(); !read) return fail(std::move(read).error());
     return request;
@@ -202,6 +203,7 @@ json::object to_json(const CreateVm& request, json::storage_ptr storage) {
             texts.push_back(std::to_string(port.host) + ":" + std::to_string(port.guest));
         out.emplace("ports", to_json(texts, storage));
     }
+    if (request.boot) out.emplace("boot", true);
     if (!request.idempotency_key.empty()) out.emplace("idempotency_key", request.idempotency_key);
     return out;
 }

@@ -71,6 +71,7 @@ struct CreateVm {
     std::string image;
     Network network = Network::open;
     std::vector<PortMapping> ports;
+    bool boot = false;            // boot, even if there is a template to wake from
     std::string idempotency_key;  // at most 128 bytes; the Idempotency-Key header says the same
 
     // Types only; check() has the rules.
