@@ -2,84 +2,26 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/loop.h>
-#include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <optional>
-#include <utility>
 
 #include "base/file.hpp"
 #include "base/temporary_directory.hpp"
-#include "launcher/launcher.hpp"
+#include "volume/testing/mounted_image.hpp"
 
 namespace noid::volume {
 namespace {
 
 constexpr std::size_t mib = std::size_t{1} << 20;
 
-struct FileSystem {
-    const char* name;
-    bool shares;
-    std::size_t image_mib;  // the smallest that its mkfs accepts, and room for the tests
-};
+using testing::FileSystem;
+using testing::MountedImage;
 
-bool run(const std::string& program, std::vector<std::string> arguments) {
-    const auto path = launcher::find_program(program);
-    if (!path) return false;
-    launcher::ProcessSpec spec;
-    spec.program = *path;
-    spec.arguments = std::move(arguments);
-    const auto child = launcher::launch(spec);
-    if (!child) return false;
-    siginfo_t info{};
-    ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child->pidfd.get()), &info, WEXITED);
-    return info.si_code == CLD_EXITED && info.si_status == 0;
-}
-
-// A file system of the given kind in a file, really mounted.
-class MountedImage {
-  public:
-    static std::optional<MountedImage> create(const std::filesystem::path& directory,
-                                              const FileSystem& kind) {
-        const auto image = directory / "image";
-        const auto file = open_file(image, O_RDWR | O_CREAT);
-        if (!file || ::ftruncate(file->get(), static_cast<off_t>(kind.image_mib * mib)) != 0)
-            return std::nullopt;
-        if (!run(std::string{"mkfs."} + kind.name, {"-q", image.string()})) return std::nullopt;
-        const auto control = open_file("/dev/loop-control", O_RDWR);
-        if (!control) return std::nullopt;
-        const int number = ::ioctl(control->get(), LOOP_CTL_GET_FREE);
-        const std::string device = "/dev/loop" + std::to_string(number);
-        const auto loop = open_file(device, O_RDWR);
-        if (number < 0 || !loop) return std::nullopt;
-        loop_config config{};
-        config.fd = static_cast<__u32>(file->get());
-        config.info.lo_flags = LO_FLAGS_AUTOCLEAR;  // gone with the mount
-        if (::ioctl(loop->get(), LOOP_CONFIGURE, &config) != 0) return std::nullopt;
-        const auto point = directory / "mounted";
-        ::mkdir(point.c_str(), 0700);
-        if (::mount(device.c_str(), point.c_str(), kind.name, 0, nullptr) != 0) return std::nullopt;
-        return MountedImage{point};
-    }
-    MountedImage(MountedImage&& other) noexcept : point_{std::exchange(other.point_, {})} {}
-    MountedImage& operator=(MountedImage&&) = delete;
-    ~MountedImage() {
-        if (!point_.empty()) ::umount2(point_.c_str(), MNT_DETACH);
-    }
-    [[nodiscard]] const std::filesystem::path& path() const { return point_; }
-
-  private:
-    explicit MountedImage(std::filesystem::path point) : point_{std::move(point)} {}
-    std::filesystem::path point_;
-};
-
-class VolumeTest : public testing::TestWithParam<FileSystem> {
+class VolumeTest : public ::testing::TestWithParam<FileSystem> {
   protected:
     void SetUp() override {
         if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount " << GetParam().name;
@@ -202,8 +144,8 @@ TEST_P(VolumeTest, GrowsByAHole) {
 }
 
 INSTANTIATE_TEST_SUITE_P(FileSystems, VolumeTest,
-                         testing::Values(FileSystem{"ext4", false, 128}, FileSystem{"btrfs", true, 256},
-                                         FileSystem{"xfs", true, 384}),
+                         ::testing::Values(FileSystem{"ext4", false, 128}, FileSystem{"btrfs", true, 256},
+                                           FileSystem{"xfs", true, 384}),
                          [](const auto& each) { return std::string{each.param.name}; });
 
 TEST(CopyingVolume, WorksInAnyDirectory) {
