@@ -67,6 +67,7 @@ Awaitable<Result<Response>> get_file(Call& call);
 Awaitable<Result<Response>> put_file(Call& call);
 Awaitable<Result<Response>> get_archive(Call& call);
 Awaitable<Result<Response>> put_archive(Call& call);
+Awaitable<Result<Response>> transfer_stream(Call& call);
 
 // admin_endpoints.cpp:
 Awaitable<Result<Response>> list_users(Call& call);

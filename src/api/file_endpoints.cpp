@@ -6,6 +6,7 @@
 #include "api/endpoint_input.hpp"
 #include "api/endpoints.hpp"
 #include "api/guest_session.hpp"
+#include "api/session_stream.hpp"
 #include "wire/names.hpp"
 
 namespace noid::api {
@@ -152,6 +153,33 @@ Result<std::uint32_t> mode_parameter(const Target& target) {
     return mode;
 }
 
+Result<proto::Operation> write_operation(const Target& target, std::string path) {
+    const auto mode = mode_parameter(target);
+    if (!mode) return fail(mode.error());
+    auto user = owner_parameter(target);
+    if (!user) return fail(std::move(user).error());
+    const auto parents = flag_parameter(target, "parents");
+    if (!parents) return fail(parents.error());
+    return proto::FileWrite{std::move(path), *mode, std::move(*user), *parents};
+}
+
+Result<proto::Operation> unpack_operation(const Target& target, std::string path) {
+    auto user = owner_parameter(target);
+    if (!user) return fail(std::move(user).error());
+    return proto::TarWrite{std::move(path), std::move(*user)};
+}
+
+// The parameter `operation` of a transfer over a WebSocket.
+Result<proto::Operation> named_operation(const Target& target, std::string path) {
+    const std::string_view name = target.find("operation").value_or("");
+    if (name == "read-file") return proto::FileRead{std::move(path), 0};
+    if (name == "write-file") return write_operation(target, std::move(path));
+    if (name == "read-archive") return proto::TarRead{std::move(path)};
+    if (name == "write-archive") return unpack_operation(target, std::move(path));
+    return fail(Errc::invalid,
+                "parameter 'operation' must be read-file, write-file, read-archive or write-archive");
+}
+
 // "bytes=FIRST-" or "bytes=FIRST-LAST". Other forms are ignored, as RFC 9110 allows.
 struct ByteRange {
     std::uint64_t first = 0;
@@ -229,14 +257,9 @@ Awaitable<Result<Response>> put_file(Call& call) {
     if (!machine) co_return fail(machine.error());
     auto path = guest_path(call);
     if (!path) co_return fail(std::move(path).error());
-    const auto mode = mode_parameter(call.target);
-    if (!mode) co_return fail(mode.error());
-    auto user = owner_parameter(call.target);
-    if (!user) co_return fail(std::move(user).error());
-    const auto parents = flag_parameter(call.target, "parents");
-    if (!parents) co_return fail(parents.error());
-    proto::Operation write = proto::FileWrite{std::move(*path), *mode, std::move(*user), *parents};
-    co_return co_await upload(call, **machine, std::move(write));
+    auto write = write_operation(call.target, std::move(*path));
+    if (!write) co_return fail(std::move(write).error());
+    co_return co_await upload(call, **machine, std::move(*write));
 }
 
 Awaitable<Result<Response>> get_archive(Call& call) {
@@ -265,10 +288,17 @@ Awaitable<Result<Response>> put_archive(Call& call) {
     if (!machine) co_return fail(machine.error());
     auto path = guest_path(call);
     if (!path) co_return fail(std::move(path).error());
-    auto user = owner_parameter(call.target);
-    if (!user) co_return fail(std::move(user).error());
-    proto::Operation write = proto::TarWrite{std::move(*path), std::move(*user)};
-    co_return co_await upload(call, **machine, std::move(write));
+    auto unpack = unpack_operation(call.target, std::move(*path));
+    if (!unpack) co_return fail(std::move(unpack).error());
+    co_return co_await upload(call, **machine, std::move(*unpack));
+}
+
+Awaitable<Result<Response>> transfer_stream(Call& call) {
+    auto path = guest_path(call);
+    if (!path) co_return fail(std::move(path).error());
+    auto operation = named_operation(call.target, std::move(*path));
+    if (!operation) co_return fail(std::move(operation).error());
+    co_return co_await session_stream(call, std::move(*operation));
 }
 
 }  // namespace noid::api

@@ -81,6 +81,7 @@ constexpr std::array main_table{
     acting(put, "/v1/vms/{name}/files", put_file, Input::stream),
     acting(get, "/v1/vms/{name}/archive", get_archive),
     acting(put, "/v1/vms/{name}/archive", put_archive, Input::stream),
+    web_socket("/v1/vms/{name}/transfer", transfer_stream),
     redirected(get, "/vms/{*rest}", redirect_vms),
     redirected(post, "/vms/{*rest}", redirect_vms),
     redirected(put, "/vms/{*rest}", redirect_vms),

@@ -6,6 +6,7 @@
 #include "api/exec_session.hpp"
 #include "api/guest_session.hpp"
 #include "api/session_pipe.hpp"
+#include "api/session_stream.hpp"
 #include "wire/exec.hpp"
 #include "wire/names.hpp"
 #include "wire/stream.hpp"
@@ -201,23 +202,15 @@ Awaitable<Result<Response>> attach_stream(Call& call) {
     co_return Response::already_sent();
 }
 
-Awaitable<Result<Response>> tcp_stream(Call& call) {
+Awaitable<Result<Response>> session_stream(Call& call, proto::Operation operation) {
     const auto slot = Slot::take(call.services);
     if (!slot) co_return fail(too_many_sockets());
     const auto machine = find_vm(call);
     if (!machine) co_return fail(machine.error());
-    const auto port = number_parameter(call.target, "port", 1, 65535);
-    if (!port) co_return fail(port.error());
-    if (!*port) co_return fail(Errc::invalid, "parameter 'port' is missing");
-    proto::TcpConnect connect;
-    connect.port = static_cast<std::uint16_t>(**port);
-    if (const auto host = call.target.find("host")) connect.host = *host;
-    if (connect.host.empty() || connect.host.size() > 255)
-        co_return fail(Errc::invalid, "parameter 'host' must have 1 to 255 bytes");
     const auto hold = number_parameter(call.target, "hold_ms", 0, 3'600'000);
     if (!hold) co_return fail(hold.error());
     proto::SessionSpec spec;
-    spec.operation = std::move(connect);
+    spec.operation = std::move(operation);
     if (*hold) spec.hold = std::chrono::milliseconds{**hold};
     auto session = co_await (*machine)->open(std::move(spec));
     if (!session) co_return fail(std::move(session).error());
@@ -230,6 +223,19 @@ Awaitable<Result<Response>> tcp_stream(Call& call) {
     co_await pipe_session(**socket, strand, *session,
                           {.resumable = true, .attached = false, .takes_input = true, .begin = {}});
     co_return Response::already_sent();
+}
+
+Awaitable<Result<Response>> tcp_stream(Call& call) {
+    const auto port = number_parameter(call.target, "port", 1, 65535);
+    if (!port) co_return fail(port.error());
+    if (!*port) co_return fail(Errc::invalid, "parameter 'port' is missing");
+    proto::TcpConnect connect;
+    connect.port = static_cast<std::uint16_t>(**port);
+    if (const auto host = call.target.find("host")) connect.host = *host;
+    if (connect.host.empty() || connect.host.size() > 255)
+        co_return fail(Errc::invalid, "parameter 'host' must have 1 to 255 bytes");
+    proto::Operation operation = std::move(connect);
+    co_return co_await session_stream(call, std::move(operation));
 }
 
 Awaitable<Result<Response>> console_stream(Call& call) {

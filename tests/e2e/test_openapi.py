@@ -10,6 +10,7 @@ METHODS = ("get", "put", "post", "patch", "delete")
 SAMPLES = {  # what makes an operation work on a VM that runs
     "getFile": "?path=/etc/hostname", "putFile": "?path=/tmp/openapi", "getArchive": "?path=/etc/apt",
     "signalSession": "", "tcpStream": "?port=22",
+    "transferStream": "?operation=read-file&path=/etc/hostname",
 }
 BODIES = {
     "createVm": {"name": "-"}, "exec": {"command": ["true"]}, "signalSession": {"signal": "TERM"},
