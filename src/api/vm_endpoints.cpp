@@ -114,6 +114,8 @@ Awaitable<Result<Response>> create_vm(Call& call) {
         request->idempotency_key = key;
     }
     if (auto checked = request->check(); !checked) co_return fail(std::move(checked).error());
+    if (request->policy)
+        co_return fail(Errc::unsupported, "this server takes no 'policy' at create");
     if (!request->ports.empty())
         co_return fail(Errc::unsupported, "this server publishes no ports; 'ports' must be empty");
     auto name = vm::VmName::parse(request->name);

@@ -10,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "cli/network_rule.hpp"
 #include "cli/quantities.hpp"
 #include "cli/version.hpp"
 
@@ -41,6 +42,7 @@ class Grammar {
     void add_vm_commands();
     void add_exec_commands();
     void add_transfer_commands();
+    void add_network_commands();
     void add_checkpoint_commands();
     void add_checkpoint_subcommands(CLI::App* parent);
     void add_program_commands();
@@ -107,6 +109,21 @@ class Grammar {
         command->add_option("CHECKPOINT", value.name, "Name for the checkpoint")->type_name("");
         command->add_option("--label", value.label, "Note to find it by")->type_name("TEXT");
     }
+    // "[NAME] PORT": one word is the port.
+    template <class T>
+    static void add_port_of_vm(CLI::App* command, T& value) {
+        auto words = std::make_shared<std::vector<std::string>>();
+        command->add_option("WORDS", *words, "[NAME] PORT")->required()->expected(1, 2);
+        command->parse_complete_callback([words, &value] {
+            auto port = parse_port(words->back());
+            if (!port) throw CLI::ValidationError("PORT", port.error().what);
+            value.port = *port;
+            if (words->size() == 2) value.vm = words->front();
+        });
+    }
+    static void add_network(CLI::App* command, const std::string& mode_option, NetworkOptions& network);
+    static void add_rules(CLI::App* command, const std::string& name, wire::NetworkRule::Action action,
+                          NetworkOptions& network, const std::string& description);
     static void add_shape(CLI::App* command, VmShape& shape);
     static void add_command_options(CLI::App* command, CommandOptions& options);
 
@@ -131,6 +148,7 @@ Grammar::Grammar() {
     add_vm_commands();
     add_exec_commands();
     add_transfer_commands();
+    add_network_commands();
     add_checkpoint_commands();
     add_program_commands();
 }
@@ -154,6 +172,38 @@ void Grammar::add_account_commands() {
     add<cli::WhoAmI>("whoami", "Show who the token belongs to");
 }
 
+// Rules count in the order in which they stand, so each is taken when it is read.
+void Grammar::add_rules(CLI::App* command, const std::string& name, wire::NetworkRule::Action action,
+                        NetworkOptions& network, const std::string& description) {
+    command
+        ->add_option_function<std::string>(
+            name,
+            [&network, action, name](const std::string& text) {
+                auto rule = parse_network_rule(text);
+                if (!rule) throw CLI::ValidationError(name, rule.error().what);
+                rule->action = action;
+                network.rules.push_back(std::move(*rule));
+            },
+            description)
+        ->type_name("RULE")
+        ->allow_extra_args(false)
+        ->trigger_on_parse();
+}
+
+void Grammar::add_network(CLI::App* command, const std::string& mode_option, NetworkOptions& network) {
+    using enum wire::NetworkRule::Action;
+    command->add_option(mode_option, network.mode, "none (or isolated), egress, open [open]")
+        ->type_name("MODE");
+    add_rules(command, "--allow", allow, network,
+              "What it may reach: [PROTOCOL:]TO[:PORTS], as *.debian.org:80,443; repeatable");
+    add_rules(command, "--deny", deny, network,
+              "What it may not reach, as 10.0.0.0/8; the first rule that matches decides; repeatable");
+    add_parsed(command, "--upload", network.upload, parse_rate, "RATE",
+               "Bytes per second that it may send (500K, 10M; off)");
+    add_parsed(command, "--download", network.download, parse_rate, "RATE",
+               "Bytes per second that it may receive");
+}
+
 void Grammar::add_shape(CLI::App* command, VmShape& shape) {
     command->add_option("--cpus", shape.cpus, "Virtual CPUs")->type_name("N")->capture_default_str();
     add_parsed(command, "--mem", shape.mem_mib, parse_mebibytes, "MIB",
@@ -163,12 +213,12 @@ void Grammar::add_shape(CLI::App* command, VmShape& shape) {
     add_repeated(command, "--label", shape.labels, "K=V", "Label for lists; repeatable");
     command->add_option("--image", shape.image, "Root file system to start from [the server's default]")
         ->type_name("NAME");
-    command->add_option("--network", shape.network, "none (or isolated), egress, open [open]")
-        ->type_name("MODE");
+    add_network(command, "--network", shape.network);
     add_parsed(command, "--idle-suspend", shape.idle_suspend, parse_interval, "TIME",
                "Suspend it whenever it was idle so long (10m) [off]");
     add_repeated(command, "--port", shape.ports, "HOST:GUEST",
                  "Port of the server that leads to one of the VM; repeatable");
+    command->add_flag("--boot", shape.boot, "Boot it, even if there is a template to wake from");
 }
 
 void Grammar::add_vm_commands() {
@@ -294,6 +344,30 @@ void Grammar::add_transfer_commands() {
             ->type_name("ADDRESS")
             ->capture_default_str();
     }
+}
+
+void Grammar::add_network_commands() {
+    {
+        auto [command, value] =
+            add<Policy>("policy", "Show what a VM may reach, or change it with options, also while it runs");
+        add_vm(command, value->vm);
+        add_network(command, "--mode", value->options);
+        command->add_flag("--clear", value->clear, "Take away the rules that are there first");
+    }
+    {
+        auto [command, value] =
+            add<Expose>("expose", "Publish a port of a VM on the server: noid expose [NAME] PORT");
+        add_port_of_vm(command, *value);
+        add_parsed(command, "--host", value->host, parse_port, "PORT",
+                   "Port of the server [one that is free]");
+        command->add_flag("--public", value->is_public, "Its name asks for no token");
+    }
+    {
+        auto [command, value] =
+            add<Unexpose>("unexpose", "Take a published port back: noid unexpose [NAME] PORT");
+        add_port_of_vm(command, *value);
+    }
+    add_for_vm<Ports>("ports", "List a VM's published ports");
 }
 
 void Grammar::add_checkpoint_commands() {

@@ -195,6 +195,44 @@ TEST(Arguments, TheServersOwnTimerIsSetByTheSameCommands) {
               std::chrono::minutes{10});
 }
 
+TEST(Arguments, RulesKeepTheOrderInWhichTheyStand) {
+    using enum wire::NetworkRule::Action;
+    const auto policy =
+        command<Policy>({"policy", "web", "--mode", "egress", "--allow", "*.debian.org:80,443", "--deny", "*",
+                         "--allow", "tcp:10.0.0.0/8", "--upload", "1M", "--clear"});
+    EXPECT_EQ(policy.vm, "web");
+    EXPECT_EQ(policy.options.mode, "egress");
+    ASSERT_EQ(policy.options.rules.size(), 3U);
+    EXPECT_EQ(policy.options.rules[0].action, allow);
+    EXPECT_THAT(policy.options.rules[0].ports, ElementsAre("80", "443"));
+    EXPECT_EQ(policy.options.rules[1].action, deny);
+    EXPECT_EQ(policy.options.rules[1].to, "*");
+    EXPECT_EQ(policy.options.rules[2].protocol, "tcp");
+    EXPECT_EQ(policy.options.upload, 1'000'000U);
+    EXPECT_EQ(policy.options.download, std::nullopt);
+    EXPECT_TRUE(policy.clear);
+    EXPECT_FALSE(command<Policy>({"policy"}).options.any());
+    const auto create =
+        command<Create>({"create", "web", "--network", "egress", "--allow", "example.com", "--boot"});
+    EXPECT_EQ(create.shape.network.mode, "egress");
+    EXPECT_EQ(create.shape.network.rules.size(), 1U);
+    EXPECT_TRUE(create.shape.boot);
+}
+
+TEST(Arguments, PortsAreExposedByNumber) {
+    const auto expose = command<Expose>({"expose", "web", "80", "--host", "8080", "--public"});
+    EXPECT_EQ(expose.vm, "web");
+    EXPECT_EQ(expose.port, 80);
+    EXPECT_EQ(expose.host, 8080);
+    EXPECT_TRUE(expose.is_public);
+    EXPECT_EQ(command<Expose>({"expose", "80"}).vm, std::nullopt);
+    EXPECT_EQ(command<Unexpose>({"unexpose", "web", "80"}).port, 80);
+    EXPECT_EQ(command<Ports>({"ports", "web"}).vm, "web");
+    for (const auto& words : std::vector<std::vector<std::string>>{
+             {"expose", "web", "0"}, {"expose", "http"}, {"expose"}, {"policy", "--allow", "a:b:c"}})
+        EXPECT_EQ(notice(words).exit_code, 2);
+}
+
 TEST(Arguments, DescriptionsNameEveryCommandAndItsOptions) {
     const auto all = describe_commands();
     const auto find = [&](const std::vector<std::string>& path) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/quantities.hpp"
+#include "wire/network.hpp"
 #include "wire/vm.hpp"
 
 // What the user asked for, one type for each command, as parse_arguments() reads it. What each does
@@ -27,6 +28,19 @@ struct Use {
 struct Current {};
 struct WhoAmI {};
 
+// What a VM may reach, as options say it; what is not said stays as it is.
+struct NetworkOptions {
+    std::string mode;
+    std::vector<wire::NetworkRule> rules;  // behind those that are there
+    std::optional<std::uint64_t> upload;   // bytes per second; 0: not limited
+    std::optional<std::uint64_t> download;
+
+    [[nodiscard]] bool any() const { return !mode.empty() || has_more_than_mode(); }
+    [[nodiscard]] bool has_more_than_mode() const { return !rules.empty() || upload || download; }
+    // `invalid` for a mode that there is not.
+    [[nodiscard]] Result<wire::Network> mode_or(wire::Network otherwise) const;
+};
+
 struct VmShape {
     std::uint32_t cpus = wire::default_cpus;
     std::uint32_t mem_mib = wire::default_mem_mib;
@@ -34,8 +48,9 @@ struct VmShape {
     std::vector<std::string> labels;  // "K=V"
     std::vector<std::string> env;     // "K=V", of every command in the VM
     std::string image;
-    std::string network;
+    NetworkOptions network;
     std::vector<std::string> ports;  // "HOST:GUEST"
+    bool boot = false;               // whatever it could wake from
     std::optional<Interval> idle_suspend;
 };
 struct Create {
@@ -126,6 +141,26 @@ struct Forward {
     std::string address = "127.0.0.1";
 };
 
+// `policy`: shows what a VM may reach, or changes it.
+struct Policy {
+    VmArgument vm;
+    NetworkOptions options;
+    bool clear = false;  // take away the rules that are there
+};
+struct Expose {
+    VmArgument vm;
+    std::uint16_t port = 0;
+    std::optional<std::uint16_t> host;  // none: one that is free
+    bool is_public = false;
+};
+struct Unexpose {
+    VmArgument vm;
+    std::uint16_t port = 0;
+};
+struct Ports {
+    VmArgument vm;
+};
+
 // `checkpoint`, `checkpoint create`: save the VM now.
 struct Checkpoint {
     VmArgument vm;
@@ -188,10 +223,10 @@ struct Completion {
     std::string shell;
 };
 
-using Command =
-    std::variant<AuthSetup, Use, Current, WhoAmI, Create, Destroy, List, Info, Start, Stop, Pause, Resume,
-                 Suspend, Exec, Console, Run, Attach, Ps, Copy, Logs, Forward, Checkpoint, Checkpoints,
-                 ShowCheckpoint, RenameCheckpoint, DeleteCheckpoint, PruneCheckpoints, ExportCheckpoint,
-                 ImportCheckpoint, Restore, Fork, Version, Update, Completion>;
+using Command = std::variant<AuthSetup, Use, Current, WhoAmI, Create, Destroy, List, Info, Start, Stop, Pause,
+                             Resume, Suspend, Exec, Console, Run, Attach, Ps, Copy, Logs, Forward, Policy,
+                             Expose, Unexpose, Ports, Checkpoint, Checkpoints, ShowCheckpoint,
+                             RenameCheckpoint, DeleteCheckpoint, PruneCheckpoints, ExportCheckpoint,
+                             ImportCheckpoint, Restore, Fork, Version, Update, Completion>;
 
 }  // namespace noid::cli

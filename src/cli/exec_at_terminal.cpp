@@ -229,6 +229,10 @@ int report_outcome(const TerminalOutcome& outcome, const std::string& vm) {
     }
     if (const auto* lost = std::get_if<RemoteSession::Lost>(&ending)) {
         print_notice("Error: " + lost->what);
+        if (!lost->session.empty()) {
+            print_notice(fmt::format("If the command still runs, `noid attach {} {}` finds it again", vm,
+                                     lost->session));
+        }
         return 255;
     }
     return outcome.ended_by != 0 ? 128 + outcome.ended_by : 255;

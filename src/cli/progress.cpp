@@ -70,6 +70,10 @@ ProgressBar::~ProgressBar() {
     if (shown_ && drawn_ != std::chrono::steady_clock::time_point{}) draw_line("");
 }
 
+void ProgressBar::expect(std::uint64_t total) {
+    if (total > 0) total_ = total;
+}
+
 void ProgressBar::advance(std::uint64_t bytes) {
     done_ += bytes;
     const auto now = std::chrono::steady_clock::now();

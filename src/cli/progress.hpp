@@ -37,6 +37,8 @@ class ProgressBar {
     ProgressBar& operator=(const ProgressBar&) = delete;
 
     void advance(std::uint64_t bytes);
+    // The total, which was not known before; 0: it is not known now either.
+    void expect(std::uint64_t total);
 
   private:
     void draw();

@@ -67,6 +67,24 @@ Result<std::uint32_t> parse_mebibytes(std::string_view text) {
     return static_cast<std::uint32_t>(mebibytes);
 }
 
+Result<std::uint64_t> parse_rate(std::string_view text) {
+    if (text == "off") return 0;
+    double factor = 0;
+    const auto quantity = parse_quantity(text);
+    if (quantity) {
+        if (quantity->unit.empty()) factor = 1;
+        if (quantity->unit == "K") factor = 1e3;
+        if (quantity->unit == "M") factor = 1e6;
+        if (quantity->unit == "G") factor = 1e9;
+    }
+    constexpr double most = 1e12;
+    const double rate = quantity ? std::round(quantity->count * factor) : 0;
+    if (rate < 1 || rate > most)
+        return fail(Errc::invalid,
+                    fmt::format("'{}' is no rate (expected bytes per second as 500K, 10M, or off)", text));
+    return static_cast<std::uint64_t>(rate);
+}
+
 Result<std::uint16_t> parse_port(std::string_view text) {
     std::uint16_t port = 0;
     const auto [rest, failure] = std::from_chars(text.data(), text.data() + text.size(), port);

@@ -39,5 +39,15 @@ TEST(Ports, AreFromOneTo65535) {
     for (const auto* text : {"", "0", "65536", "-1", "80x", " 80"}) EXPECT_FALSE(parse_port(text)) << text;
 }
 
+TEST(Rates, AreBytesPerSecond) {
+    EXPECT_EQ(parse_rate("1"), 1U);
+    EXPECT_EQ(parse_rate("500K"), 500'000U);
+    EXPECT_EQ(parse_rate("1.5M"), 1'500'000U);
+    EXPECT_EQ(parse_rate("1G"), 1'000'000'000U);
+    EXPECT_EQ(parse_rate("off"), 0U);
+    for (const auto* text : {"", "0", "-1", "10MB", "0.1", "fast", "9000000G"})
+        EXPECT_FALSE(parse_rate(text)) << text;
+}
+
 }  // namespace
 }  // namespace noid::cli

@@ -31,6 +31,21 @@ bool is_passing(unsigned status) {
     return status == 0 || status == 429 || status >= 500;
 }
 
+std::string_view name_of(RemoteSession::Transfer::Operation operation) {
+    using enum RemoteSession::Transfer::Operation;
+    switch (operation) {
+        case read_file:
+            return "read-file";
+        case write_file:
+            return "write-file";
+        case read_archive:
+            return "read-archive";
+        case write_archive:
+            return "write-archive";
+    }
+    return "read-file";
+}
+
 std::string target_of(const RemoteSession::Start& start, const RemoteSession::Options& options) {
     if (const auto* attach = std::get_if<RemoteSession::Attach>(&start)) {
         return fmt::format("/v1/vms/{}/sessions/{}/attach?stdout={}&stderr={}", options.vm, attach->id,
@@ -39,6 +54,11 @@ std::string target_of(const RemoteSession::Start& start, const RemoteSession::Op
     if (const auto* connect = std::get_if<RemoteSession::Connect>(&start))
         return fmt::format("/v1/vms/{}/tcp?port={}&hold_ms={}", options.vm, connect->port,
                            options.hold.count());
+    if (const auto* transfer = std::get_if<RemoteSession::Transfer>(&start)) {
+        return fmt::format("/v1/vms/{}/transfer?operation={}&path={}&mode={:o}&hold_ms={}", options.vm,
+                           name_of(transfer->operation), encode_query_value(transfer->path), transfer->mode,
+                           options.hold.count());
+    }
     return fmt::format("/v1/vms/{}/exec", options.vm);
 }
 
@@ -86,6 +106,14 @@ void RemoteSession::Output::settle_gap() {
 bool RemoteSession::Output::owes_acknowledgement() const {
     const auto owed = safe - acknowledged;
     return owed >= acknowledge_every || (owed > 0 && written == received);
+}
+
+std::optional<Error> RemoteSession::error_of(const Ending& ending) {
+    if (const auto* refused = std::get_if<Refused>(&ending)) return refused->error;
+    if (const auto* failed = std::get_if<Failed>(&ending))
+        return Error{Errc::unavailable, printable(failed->what), {}};
+    if (const auto* lost = std::get_if<Lost>(&ending)) return Error{Errc::unavailable, lost->what, {}};
+    return std::nullopt;
 }
 
 RemoteSession::RemoteSession(const asio::any_io_executor& executor, Options options)
@@ -137,7 +165,7 @@ Awaitable<RemoteSession::Ending> RemoteSession::run(Start start) {
         if (detaching_) co_return finish(Detached{id_});
         if (id_.empty()) {
             co_return finish(
-                Lost{why + " before the command's result arrived; whether it ran to its end is not known"});
+                Lost{why + " before the result arrived; whether it came to its end is not known", {}});
         }
         Ending ending = Abandoned{};
         socket_ = co_await reconnect(std::move(why), ending);
@@ -156,13 +184,11 @@ Awaitable<std::unique_ptr<WebSocket>> RemoteSession::reconnect(std::string why, 
         if (connected) co_return std::move(*connected);
         const auto& refusal = connected.error();
         if (refusal.status == 404) {
-            ending =
-                Lost{"the server no longer knows the session: the command was killed, or the VM is gone"};
+            ending = Lost{"the server no longer knows the session: it was ended, or the VM is gone", {}};
             co_return nullptr;
         }
         if (!is_passing(refusal.status) || Clock::now() + pause > deadline) {
-            ending = Lost{fmt::format("{}. If the command still runs, `noid attach {} {}` finds it again",
-                                      refusal.error.what, options_.vm, id_)};
+            ending = Lost{refusal.error.what, id_};
             co_return nullptr;
         }
         pause_.expires_after(pause);

@@ -24,10 +24,10 @@
 
 namespace noid::cli {
 
-// The client's end of a command in a VM, or of a TCP connection made there, over WebSocket. Outlives its
-// connection: when that breaks, a new one attaches to the session and both directions go on at their offsets,
-// so that no byte is lost or doubled. Against a server without sessions (the original's) it is one connection
-// and no input.
+// The client's end of a command in a VM, of a file on its way, or of a TCP connection made there, over
+// WebSocket. Outlives its connection: when that breaks, a new one attaches to the session and both directions
+// go on at their offsets, so that no byte is lost or doubled. Against a server without sessions (the
+// original's) it is one connection and no input.
 //
 // One coroutine awaits run(), others move the bytes; run() may not be cancelled, but abandon() ends
 // it at once. Lives on the loop's thread.
@@ -43,7 +43,14 @@ class RemoteSession {
     struct Connect {
         std::uint16_t port = 0;
     };
-    using Start = std::variant<wire::ExecRequest, Attach, Connect>;
+    // A file or a tree (as a tar) of the VM: what is read there is stdout, what is written there stdin.
+    struct Transfer {
+        enum class Operation : std::uint8_t { read_file, write_file, read_archive, write_archive };
+        Operation operation = Operation::read_file;
+        std::string path;      // absolute
+        unsigned mode = 0644;  // of a file that is written
+    };
+    using Start = std::variant<wire::ExecRequest, Attach, Connect, Transfer>;
 
     struct Options {
         Account account;
@@ -70,9 +77,10 @@ class RemoteSession {
         Error error;
         unsigned status = 0;
     };
-    // Nobody will ever know how it ended. `what` says what can be done.
+    // Nobody will ever know how it ended.
     struct Lost {
         std::string what;
+        std::string session;  // may still be there for somebody to attach to; empty: it is not
     };
     // The server said that it cannot start or carry on the command.
     struct Failed {
@@ -80,6 +88,9 @@ class RemoteSession {
     };
     struct Abandoned {};
     using Ending = std::variant<Finished, Detached, Refused, Lost, Failed, Abandoned>;
+
+    // What is wrong with an ending that is neither Finished nor somebody's own wish, fit for a terminal.
+    [[nodiscard]] static std::optional<Error> error_of(const Ending& ending);
 
     RemoteSession(const asio::any_io_executor& executor, Options options);
 

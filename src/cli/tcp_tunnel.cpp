@@ -3,7 +3,6 @@
 #include <boost/asio/write.hpp>
 #include <utility>
 
-#include "cli/failure.hpp"
 #include "cli/task_group.hpp"
 
 namespace noid::cli {
@@ -11,15 +10,6 @@ namespace {
 
 using asio::ip::tcp;
 using boost::system::error_code;
-
-Result<void> result_of(const RemoteSession::Ending& ending) {
-    if (const auto* refused = std::get_if<RemoteSession::Refused>(&ending)) return fail(refused->error);
-    if (const auto* failed = std::get_if<RemoteSession::Failed>(&ending))
-        return fail(Errc::unavailable, printable(failed->what));
-    if (const auto* lost = std::get_if<RemoteSession::Lost>(&ending))
-        return fail(Errc::unavailable, lost->what);
-    return {};
-}
 
 }  // namespace
 
@@ -36,7 +26,8 @@ Awaitable<Result<void>> TcpTunnel::run() {
     co_await upwards.join();
     if (std::holds_alternative<RemoteSession::Abandoned>(ending)) downwards.cancel();
     co_await downwards.join();
-    co_return result_of(ending);
+    if (auto error = RemoteSession::error_of(ending)) co_return fail(std::move(*error));
+    co_return Result<void>{};
 }
 
 Awaitable<void> TcpTunnel::to_guest() {

@@ -30,6 +30,13 @@ Result<std::map<std::string, std::string>> parse_labels(const std::vector<std::s
     return parsed;
 }
 
+Result<wire::Network> NetworkOptions::mode_or(wire::Network otherwise) const {
+    if (mode.empty()) return otherwise;
+    if (const auto known = wire::parse_network(mode)) return *known;
+    return fail(Errc::invalid,
+                fmt::format("unknown network '{}' (expected none, isolated, egress, open)", mode));
+}
+
 Result<wire::CreateVm> creation_request(std::string name, const VmShape& shape) {
     wire::CreateVm request;
     request.name = std::move(name);
@@ -43,15 +50,16 @@ Result<wire::CreateVm> creation_request(std::string name, const VmShape& shape) 
     auto labels = parse_labels(shape.labels);
     if (!labels) return fail(labels.error());
     request.labels = std::move(*labels);
-    if (!shape.network.empty()) {
-        const auto network = wire::parse_network(shape.network);
-        if (!network) {
-            return fail(
-                Errc::invalid,
-                fmt::format("unknown network '{}' (expected none, isolated, egress, open)", shape.network));
-        }
-        request.network = *network;
+    auto network = shape.network.mode_or(request.network);
+    if (!network) return fail(network.error());
+    request.network = *network;
+    if (shape.network.has_more_than_mode()) {
+        request.policy = wire::NetworkPolicy{.mode = *network,
+                                             .rules = shape.network.rules,
+                                             .upload = shape.network.upload.value_or(0),
+                                             .download = shape.network.download.value_or(0)};
     }
+    request.boot = shape.boot;
     for (const auto& text : shape.ports) {
         auto port = wire::PortMapping::parse(text);
         if (!port) return fail(port.error());

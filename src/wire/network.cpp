@@ -31,6 +31,25 @@ void check_port(FieldReader& fields, std::string_view key, std::uint16_t port) {
 
 }  // namespace
 
+std::optional<Network> parse_network(std::string_view text) noexcept {
+    if (text == "open") return Network::open;
+    if (text == "egress") return Network::egress;
+    if (text == "none" || text == "isolated") return Network::none;
+    return std::nullopt;
+}
+
+std::string_view name_of(Network network) noexcept {
+    switch (network) {
+        case Network::none:
+            return "none";
+        case Network::egress:
+            return "egress";
+        case Network::open:
+            return "open";
+    }
+    return "open";
+}
+
 Result<NetworkRule> NetworkRule::from_json(const json::value& value) {
     constexpr std::array protocols{"any", "tcp", "udp", "icmp"};
     NetworkRule rule;

@@ -3,13 +3,18 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "wire/json.hpp"
-#include "wire/vm.hpp"
 
 // A VM's network as the API shows it: what it may reach, which of its ports are published, what went through.
 namespace noid::wire {
+
+enum class Network : std::uint8_t { none, egress, open };
+// "none" (or "isolated"), "egress", "open".
+[[nodiscard]] std::optional<Network> parse_network(std::string_view text) noexcept;
+[[nodiscard]] std::string_view name_of(Network network) noexcept;
 
 // One line of an egress policy; the first that matches a connection decides.
 struct NetworkRule {
@@ -58,7 +63,7 @@ struct ExposedPort {
 };
 [[nodiscard]] json::object to_json(const ExposedPort& port);
 
-// What went through since the VM got its slot: "network" in a VM's description.
+// What went through since the VM got its network: "traffic" in a VM's description.
 struct NetworkTraffic {
     std::uint64_t sent_bytes = 0;  // by the guest
     std::uint64_t sent_packets = 0;

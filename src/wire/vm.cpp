@@ -1,6 +1,7 @@
 #include "wire/vm.hpp"
 
 #include <charconv>
+#include <utility>
 
 #include "wire/names.hpp"
 
@@ -79,6 +80,14 @@ Result<VmInfo> VmInfo::from_json(const json::value& value) {
     fields.optional("guest_disk_free_bytes", vm.guest_disk_free_bytes);
     fields.optional("agent_version", vm.agent_version);
     fields.optional("guest_os", vm.guest_os);
+    if (const json::value* traffic = fields.find("traffic")) {
+        auto parsed = NetworkTraffic::from_json(*traffic);
+        if (parsed) {
+            vm.traffic = *parsed;
+        } else {
+            fields.wrong("field 'traffic': " + parsed.error().what);
+        }
+    }
     if (auto read = fields.done(); !read) return fail(std::move(read).error());
     return vm;
 }
@@ -108,26 +117,8 @@ json::object to_json(const VmInfo& vm, json::storage_ptr storage) {
     put(out, "guest_disk_free_bytes", vm.guest_disk_free_bytes);
     put(out, "agent_version", vm.agent_version);
     put(out, "guest_os", vm.guest_os);
+    if (vm.traffic) out.emplace("traffic", to_json(*vm.traffic));
     return out;
-}
-
-std::optional<Network> parse_network(std::string_view text) noexcept {
-    if (text == "open") return Network::open;
-    if (text == "egress") return Network::egress;
-    if (text == "none" || text == "isolated") return Network::none;
-    return std::nullopt;
-}
-
-std::string_view name_of(Network network) noexcept {
-    switch (network) {
-        case Network::none:
-            return "none";
-        case Network::egress:
-            return "egress";
-        case Network::open:
-            return "open";
-    }
-    return "open";
 }
 
 Result<PortMapping> PortMapping::parse(std::string_view text) {
@@ -157,6 +148,14 @@ Result<CreateVm> CreateVm::from_json(const json::value& value) {
         request.network = *known;
     } else {
         fields.must_be("network", "\"none\", \"egress\" or \"open\"");
+    }
+    if (const json::value* policy = fields.find("policy")) {
+        auto parsed = NetworkPolicy::from_json(*policy);
+        if (parsed) {
+            request.policy = std::move(*parsed);
+        } else {
+            fields.wrong("field 'policy': " + parsed.error().what);
+        }
     }
     read_ports(fields, request.ports);
     fields.optional("boot", request.boot);
@@ -197,6 +196,7 @@ json::object to_json(const CreateVm& request, json::storage_ptr storage) {
     if (!request.env.empty()) out.emplace("env", to_json(request.env, storage));
     if (!request.image.empty()) out.emplace("image", request.image);
     if (request.network != Network::open) out.emplace("network", name_of(request.network));
+    if (request.policy) out.emplace("policy", to_json(*request.policy));
     if (!request.ports.empty()) {
         std::vector<std::string> texts;
         for (const PortMapping& port : request.ports)

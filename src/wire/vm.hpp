@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "wire/json.hpp"
+#include "wire/network.hpp"
 
 namespace noid::wire {
 
@@ -41,15 +42,11 @@ struct VmInfo {
     std::optional<std::uint64_t> guest_disk_free_bytes;
     std::optional<std::string> agent_version;
     std::optional<std::string> guest_os;
+    std::optional<NetworkTraffic> traffic;
 
     [[nodiscard]] static Result<VmInfo> from_json(const json::value& value);
 };
 [[nodiscard]] json::object to_json(const VmInfo& vm, json::storage_ptr storage = {});
-
-enum class Network : std::uint8_t { none, egress, open };
-// "none" (or "isolated"), "egress", "open".
-[[nodiscard]] std::optional<Network> parse_network(std::string_view text) noexcept;
-[[nodiscard]] std::string_view name_of(Network network) noexcept;
 
 // A host port that leads to a port in the guest; "8080:80" in text.
 struct PortMapping {
@@ -70,6 +67,7 @@ struct CreateVm {
     std::vector<std::string> env;  // "K=V", for every session in the VM
     std::string image;
     Network network = Network::open;
+    std::optional<NetworkPolicy> policy;  // instead of `network`: its mode and more
     std::vector<PortMapping> ports;
     bool boot = false;            // boot, even if there is a template to wake from
     std::string idempotency_key;  // at most 128 bytes; the Idempotency-Key header says the same

@@ -67,7 +67,9 @@ TEST(CreateVm, WhatTheClientWritesTheServerReads) {
     request.env = {"A=1"};
     request.image = "debian";
     request.network = Network::none;
+    request.policy = NetworkPolicy{.mode = Network::egress, .download = 7};
     request.ports = {{8080, 80}};
+    request.boot = true;
     request.idempotency_key = "k";
     const auto back = parse(json::serialize(to_json(request)));
     ASSERT_TRUE(back);
@@ -106,6 +108,7 @@ TEST(VmInfo, RoundTrip) {
     vm.uptime_s = 4;
     vm.cpu_seconds = 1.5;
     vm.guest_os = "Debian";
+    vm.traffic = NetworkTraffic{.sent_bytes = 5, .connections = 2};
     const std::string text = json::serialize(to_json(vm));
     const auto back = VmInfo::from_json(*parse_json(text));
     ASSERT_TRUE(back);

@@ -309,7 +309,7 @@ def test_a_terminal_is_a_terminal_in_the_guest_and_follows_resizing(noid):
 def test_a_terminal_passes_control_characters_to_the_guest(noid):
     with at_terminal(noid, "exec", "-t", "--", "sh") as (terminal, client):
         screen = Reader(terminal)
-        os.write(terminal, b"echo $((40+2)); sleep 1000\r")
+        os.write(terminal, b"sh -c 'echo $((40+2)); exec sleep 1000'\r")  # says it when it is in the foreground
         screen.until(rb"[\n ]42\r\n")
         os.write(terminal, b"\x03")  # interrupts the sleep, neither the shell nor the client
         os.write(terminal, b"echo $((50+2)); exit 4\r")
@@ -346,6 +346,7 @@ class Cutter:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
         self.passed = 0
+        self.cut_after = []  # by itself, when so many bytes have passed
         self.connections = []
         self.thread = threading.Thread(target=self.accept, daemon=True)
         self.thread.start()
@@ -364,6 +365,9 @@ class Cutter:
             while piece := source.recv(65536):
                 sink.sendall(piece)
                 self.passed += len(piece)
+                if self.cut_after and self.passed >= self.cut_after[0]:
+                    self.cut_after.pop(0)
+                    self.cut()
             sink.shutdown(socket.SHUT_WR)
 
     def cut(self):
@@ -375,6 +379,7 @@ class Cutter:
             each.close()
 
     def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # closing alone would leave accept() one more connection
         self.listener.close()
         self.cut()
 
@@ -383,7 +388,8 @@ class Cutter:
 def cutter(server):
     proxy = Cutter(server.port)
     yield proxy
-    proxy.close()
+    with contextlib.suppress(OSError):  # the test has closed it
+        proxy.close()
 
 
 def test_output_survives_broken_connections(noid, cutter):
@@ -412,6 +418,18 @@ def test_input_survives_broken_connections(noid, cutter):
         cutter.cut()
     said, _ = client.communicate(timeout=DEADLINE)
     assert (client.returncode, said.split()[0].decode()) == (0, hashlib.sha256(data).hexdigest())
+
+
+def test_a_connection_that_is_lost_for_good_is_exit_code_255(noid, cutter):
+    client = noid.start("--server", cutter.url, "exec", "-n", "--hold", "1s", "--label", "lost", "--", "sh", "-c",
+                        "echo ready; sleep 1000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert client.stdout.readline() == b"ready\n"
+    cutter.close()
+    assert client.wait(DEADLINE) == 255
+    said = client.stderr.read().decode()
+    client.stdout.close()
+    client.stderr.close()
+    assert "Error: " in said and f"noid attach {VM}" in said
 
 
 def session_of(noid, label):
@@ -449,8 +467,11 @@ def test_detached_commands_are_listed_and_attached(noid):
     assert client.stdout.read() == b"ended\n"
     assert client.wait(DEADLINE) == 2
     client.stdout.close()
-    started = json.loads(noid("exec", "-d", "--json", "--", "true").stdout)
+    started = json.loads(noid("exec", "-d", "--json", "--", "sh", "-c", "echo out; echo err >&2; exit 3").stdout)
     assert re.fullmatch("[0-9a-f]{16}", started["session"])
+    done = noid("attach", "--json", started["session"], check=False)
+    ended = json.loads(done.stdout)
+    assert (ended["stdout"], ended["stderr"], ended["exit_code"], done.returncode) == ("out\n", "err\n", 3, 3)
 
 
 def test_attach_to_nothing_says_where_to_look(noid):
@@ -523,6 +544,60 @@ def test_cp_says_what_is_wrong(noid, tmp_path):
         assert done.returncode == 1, arguments
         assert text in done.stderr, arguments
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cp_goes_on_where_a_connection_broke(noid, cutter, tmp_path):
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(8_000_001))
+    cutter.cut_after = [2_000_000, 5_000_000]
+    up = noid("--server", cutter.url, "cp", str(big), ":/tmp/big")
+    assert cutter.cut_after == [] and up.stderr.count("resumed") >= 1
+    assert cutter.passed < 12_000_000  # it did not begin again
+    assert guest(noid, "sha256sum /tmp/big; ls -A /tmp | grep -c noid || true").stdout.split()[::2] == [digest(big), "0"]
+    cutter.passed, cutter.cut_after = 0, [2_000_000, 5_000_000]
+    down = noid("--server", cutter.url, "cp", ":/tmp/big", str(tmp_path / "back"))
+    assert cutter.cut_after == [] and down.stderr.count("resumed") >= 1
+    assert cutter.passed < 12_000_000
+    assert digest(tmp_path / "back") == digest(big)
+
+
+def test_cp_of_directories_goes_on_where_a_connection_broke(noid, cutter, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for i in range(6):
+        (tree / f"part{i}").write_bytes(os.urandom(1_000_000))
+    cutter.cut_after = [1_500_000, 4_000_000]
+    noid("--server", cutter.url, "cp", str(tree), ":/tmp/cut-tree")
+    assert cutter.cut_after == []
+    cutter.passed, cutter.cut_after = 0, [1_500_000, 4_000_000]
+    noid("--server", cutter.url, "cp", ":/tmp/cut-tree", str(tmp_path / "back"))
+    assert cutter.cut_after == []
+    for each in tree.iterdir():
+        assert digest(tmp_path / "back" / each.name) == digest(each)
+
+
+def test_cp_goes_on_after_a_restart_of_the_server(noid, server):
+    data = os.urandom(6_000_000)
+    copying = noid.start("cp", "-", ":/tmp/over-a-restart", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    copying.stdin.write(data[:3_000_000])
+    copying.stdin.flush()
+    server.stop()
+    server.start()
+    _, said = copying.communicate(data[3_000_000:], timeout=DEADLINE)
+    assert copying.returncode == 0, said
+    assert b"resumed" in said
+    assert guest(noid, "sha256sum /tmp/over-a-restart").stdout.split()[0] == hashlib.sha256(data).hexdigest()
+
+
+def test_cp_that_is_interrupted_leaves_nothing(noid, tmp_path):
+    copying = noid.start("cp", "-", ":/tmp/interrupted", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    copying.stdin.write(b"x" * 3_000_000)  # more than the pipe and the window hold: the guest has taken some
+    copying.stdin.flush()
+    copying.send_signal(signal.SIGINT)
+    assert copying.wait(DEADLINE) == 128 + signal.SIGINT
+    copying.stdin.close()
+    copying.stderr.close()
+    assert guest(noid, "ls -A /tmp | grep -c -e interrupted -e noid-", check=False).stdout == "0\n"
 
 
 # Console and logs.

@@ -1,6 +1,10 @@
 """Checkpoints, rewinding, clones and suspension with the noid program, on one real microVM."""
 import json
 import re
+import signal
+import socket
+import subprocess
+import time
 
 import pytest
 
@@ -122,6 +126,57 @@ def test_the_servers_timer_is_set_and_ended(noid):
     assert noid("checkpoint", "--every", "off").stdout == f"VM '{VM}' is no longer saved by itself\n"
     assert noid("suspend", "--idle", "off").stdout == f"VM '{VM}' is no longer suspended by itself\n"
     assert state(noid) == "running"
+
+
+def test_the_servers_timer_saves_and_keeps_the_newest(noid):
+    noid("checkpoint", "--every", "10s", "--keep", "1")
+    try:
+        seen = []
+        limit = time.monotonic() + 90
+        while len(seen) < 2:
+            assert time.monotonic() < limit, seen
+            guest(noid, "sleep 0.5")
+            saved = json.loads(noid("checkpoints", "--json").stdout)
+            assert len(saved) <= 2, saved  # the newest is there before the oldest goes
+            assert all(each["automatic"] for each in saved)
+            seen += [each["id"] for each in saved if each["id"] not in seen]
+    finally:
+        noid("checkpoint", "--every", "off")
+    noid("checkpoint", "prune", "--keep", "0", "--automatic")
+
+
+def test_a_vm_that_is_made_with_an_idle_time_suspends_itself(noid):
+    noid("create", "dozing", "--mem", str(GUEST_MEMORY), "--idle-suspend", "10s")
+    try:
+        policy = json.loads(noid("suspend", "dozing", "--idle", "10s", "--json").stdout)
+        assert policy["idle_suspend_s"] == 10
+        guest(noid, "echo kept > /run/in-memory", "dozing")
+        limit = time.monotonic() + 60
+        while state(noid, "dozing") != "suspended":
+            assert time.monotonic() < limit, "it did not suspend itself"
+            guest(noid, "sleep 0.5")  # in the other VM
+        assert guest(noid, "cat /run/in-memory", "dozing") == "kept\n"
+    finally:
+        noid("destroy", "dozing")
+
+
+def test_forward_wakes_a_suspended_vm(noid):
+    server = ("my $l = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1:7070', ReuseAddr => 1);"
+              "print 'listening'; $| = 1; print qq(\n); while (my $c = $l->accept) { print $c 'served'; close $c }")
+    noid("exec", "-d", "--", "perl", "-MIO::Socket::INET", "-e", server)
+    # The second of two sessions sees what the first has done.
+    guest(noid, "until perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(\"127.0.0.1:7070\")'; do sleep 0.1; done")
+    forward = noid.start("forward", "--json", "0:7070", stdout=subprocess.PIPE)
+    try:
+        port = json.loads(forward.stdout.readline())["port"]
+        noid("suspend")
+        assert state(noid) == "suspended"
+        with socket.create_connection(("127.0.0.1", port), 60) as connection:
+            assert connection.recv(100) == b"served"
+        assert state(noid) == "running"
+    finally:
+        forward.send_signal(signal.SIGTERM)
+        forward.communicate()
 
 
 def test_prune_keeps_the_newest(noid):

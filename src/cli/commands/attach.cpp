@@ -2,9 +2,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/json/serialize.hpp>
 
 #include "cli/commands/execute.hpp"
 #include "cli/exec_at_terminal.hpp"
+#include "cli/task_group.hpp"
 #include "cli/terminal.hpp"
 #include "cli/vm_request.hpp"
 #include "wire/exec.hpp"
@@ -25,21 +27,59 @@ Result<wire::SessionInfo> choose_session(const std::vector<wire::SessionInfo>& s
                 fmt::format("VM '{0}' has no session '{1}'. `noid ps {0}` lists those it has", vm, text));
 }
 
+Awaitable<void> collect(RemoteSession& session, wire::Channel stream, std::string& kept, bool& truncated) {
+    for (;;) {
+        const auto bytes = co_await session.next_output(stream);
+        if (bytes.empty()) co_return;
+        const auto room = wire::max_exec_output - kept.size();
+        truncated |= bytes.size() > room;
+        kept.append(bytes, 0, room);
+        session.written(stream, bytes.size());
+    }
+}
+
+// Waits for the end and gives the outcome as one object, as `exec --json` does.
+Awaitable<Result<int>> attach_for_json(const Context& context, RemoteSession::Options options,
+                                       RemoteSession::Attach start) {
+    RemoteSession session{context.executor, std::move(options)};
+    wire::ExecResponse response;
+    response.err.emplace();
+    int ended_by = 0;
+    const Signals::TakeOver take_over{context.signals, [&](int signal) {
+                                          ended_by = signal;
+                                          session.abandon();
+                                      }};
+    TaskGroup outputs{context.executor};
+    outputs.spawn(collect(session, wire::Channel::output, response.out, response.truncated));
+    outputs.spawn(collect(session, wire::Channel::error_output, *response.err, response.truncated));
+    const auto ending = co_await session.run(std::move(start));
+    co_await outputs.join();
+    if (ended_by != 0) co_return 128 + ended_by;
+    if (auto error = RemoteSession::error_of(ending)) co_return fail(std::move(*error));
+    const auto* finished = std::get_if<RemoteSession::Finished>(&ending);
+    if (!finished) co_return fail(Errc::internal, "the session ended without a result");
+    response.exit_code = finished->result.exit_code;
+    response.timed_out = finished->result.timed_out;
+    response.signal = finished->result.signal;
+    response.truncated |= finished->result.truncated;
+    print_line(boost::json::serialize(wire::to_json(response, wire::Encoding::utf8)));
+    co_return response.timed_out ? 124 : response.exit_code.value_or(255);  // 255: nobody knows
+}
+
 }  // namespace
 
 Awaitable<Result<int>> execute(const Context& context, Attach command) {
     auto vm = find_vm(context, command.vm);
     if (!vm) co_return fail(vm.error());
-    auto answer =
-        co_await vm->client.call_json(HttpRequest{HttpMethod::get, vm->target + "/sessions"}, "session list");
-    if (!answer) co_return fail(answer.error());
-    auto sessions = read_list<wire::SessionInfo>(*answer, "session list");
+    auto sessions = co_await ask_list<wire::SessionInfo>(
+        *vm, HttpRequest{HttpMethod::get, vm->target + "/sessions"}, "session list");
     if (!sessions) co_return fail(sessions.error());
-    auto session = choose_session(*sessions, command.session, vm->name);
+    auto session = choose_session(sessions->value, command.session, vm->name);
     if (!session) co_return fail(session.error());
 
     RemoteSession::Options options{.account = vm->client.account(), .vm = vm->name, .trace = context.trace()};
     RemoteSession::Attach start{session->id, command.have_out, command.have_err};
+    if (context.json) co_return co_await attach_for_json(context, std::move(options), std::move(start));
     // Without a terminal on the other side our stdin may well be meant for somebody else; its end
     // would be the end of the command's.
     const bool input = session->tty && !command.no_input;

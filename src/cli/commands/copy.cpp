@@ -16,6 +16,7 @@
 #include "cli/commands/execute.hpp"
 #include "cli/copy_place.hpp"
 #include "cli/failure.hpp"
+#include "cli/guest_transfer.hpp"
 #include "cli/local_input.hpp"
 #include "cli/local_output.hpp"
 #include "cli/new_file.hpp"
@@ -27,38 +28,60 @@ namespace noid::cli {
 namespace {
 
 namespace fs = std::filesystem;
-using namespace std::chrono_literals;
 using boost::system::error_code;
 
-// A transfer that stands still for so long has failed: between two pieces, and at the end, where the
-// guest brings everything to its disk.
-constexpr auto standstill_limit = 300'000ms;
+using Operation = RemoteSession::Transfer::Operation;
 
-std::string guest_target(const VmOnServer& vm, std::string_view kind, std::string_view path) {
-    return fmt::format("{}/{}?path={}", vm.target, kind, encode_query_value(path));
-}
-
-struct Transfer {
+// One `noid cp`.
+struct Copying {
     const Context& context;
     const VmOnServer& vm;
     ProgressBar& progress;
     std::uint64_t bytes = 0;
+    int ended_by = 0;  // a signal
 
     void advance(std::uint64_t count) {
         bytes += count;
         progress.advance(count);
     }
+
+    // False: a signal has ended it.
+    Awaitable<Result<bool>> move(Operation operation, std::string path, TransferEnd local,
+                                 unsigned mode = 0644) {
+        RemoteSession::Transfer what{operation, std::move(path), mode};
+        auto outcome = co_await transfer(context, vm, std::move(what), std::move(local));
+        if (!outcome) co_return fail(outcome.error());
+        ended_by = outcome->ended_by;
+        co_return ended_by == 0;
+    }
 };
 
-enum class GuestPath : std::uint8_t { missing, file, directory };
+// What is at a path in the VM.
+struct GuestPath {
+    enum class Kind : std::uint8_t { missing, file, directory } kind = Kind::missing;
+    mode_t mode = 0644;
+    std::uint64_t size = 0;  // 0 also where it is not known
+};
 
-// What is at `path` in the VM.
+template <class T>
+T number_in(const HttpAnswer& head, std::string_view header, int base, T otherwise) {
+    const auto text = head.header(header).value_or("");
+    T number{};
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+    return failure == std::errc{} && end == text.data() + text.size() ? number : otherwise;
+}
+
 Awaitable<Result<GuestPath>> look_up(const VmOnServer& vm, const std::string& path) {
-    auto answer = co_await vm.client.call(HttpRequest{HttpMethod::head, guest_target(vm, "files", path)});
-    if (answer) co_return GuestPath::file;
-    if (answer.error().code == Errc::invalid) co_return GuestPath::directory;
+    using Kind = GuestPath::Kind;
+    const auto target = fmt::format("{}/files?path={}", vm.target, encode_query_value(path));
+    auto answer = co_await vm.client.call(HttpRequest{HttpMethod::head, target});
+    if (answer) {
+        co_return GuestPath{Kind::file, number_in<mode_t>(*answer, "X-Noid-File-Mode", 8, 0644) & 0777,
+                            number_in<std::uint64_t>(*answer, "Content-Length", 10, 0)};
+    }
+    if (answer.error().code == Errc::invalid) co_return GuestPath{Kind::directory};
     // A VM that is missing is reported by the transfer itself.
-    if (answer.error().code == Errc::not_found) co_return GuestPath::missing;
+    if (answer.error().code == Errc::not_found) co_return GuestPath{};
     co_return fail(answer.error());
 }
 
@@ -69,48 +92,41 @@ void report_skipped(const std::vector<std::string>& skipped) {
 
 // Towards the guest.
 
-Awaitable<Result<void>> upload_bytes(Transfer& transfer, int fd, std::optional<std::uint64_t> size,
-                                     mode_t mode, const std::string& path) {
-    auto input = LocalInput::open(transfer.context.executor, fd);
+Awaitable<Result<void>> upload_bytes(Copying& copying, int fd, mode_t mode, const std::string& path) {
+    auto input = LocalInput::open(copying.context.executor, fd);
     if (!input) co_return fail(input.error());
     const auto read = [&](std::span<char> out) -> Awaitable<Result<std::size_t>> {
         auto bytes = co_await input->read(out.size());
         if (!bytes) co_return fail(bytes.error());
         std::ranges::copy(*bytes, out.begin());
-        transfer.advance(bytes->size());
+        copying.advance(bytes->size());
         co_return bytes->size();
     };
-    HttpRequest request{HttpMethod::put,
-                        fmt::format("{}&mode={:o}", guest_target(transfer.vm, "files", path), mode & 0777)};
-    request.upload = read;
-    request.upload_size = size;
-    request.read_timeout = standstill_limit;
-    auto answer = co_await transfer.vm.client.call(std::move(request));
-    if (!answer) co_return fail(answer.error());
+    TransferEnd local{.source = read, .sink = {}};
+    auto moved = co_await copying.move(Operation::write_file, path, std::move(local), mode & 0777);
+    if (!moved) co_return fail(moved.error());
     co_return Result<void>{};
 }
 
-Awaitable<Result<void>> upload_tree(Transfer& transfer, const fs::path& from, const std::string& path) {
+Awaitable<Result<void>> upload_tree(Copying& copying, const fs::path& from, const std::string& path) {
     auto packer = TreePacker::open(from);
     if (!packer) co_return fail(packer.error());
     const auto read = [&](std::span<char> out) -> Awaitable<Result<std::size_t>> {
         auto count = packer->read(out);
-        if (count) transfer.advance(*count);
+        if (count) copying.advance(*count);
         co_return count;
     };
-    HttpRequest request{HttpMethod::put, guest_target(transfer.vm, "archive", path)};
-    request.upload = read;
-    request.read_timeout = standstill_limit;
-    auto answer = co_await transfer.vm.client.call(std::move(request));
-    if (!answer) co_return fail(answer.error());
+    TransferEnd local{.source = read, .sink = {}};
+    auto moved = co_await copying.move(Operation::write_archive, path, std::move(local));
+    if (!moved) co_return fail(moved.error());
     report_skipped(packer->skipped());
     co_return Result<void>{};
 }
 
-Awaitable<Result<void>> upload(Transfer& transfer, const CopyPlace& from, std::string path) {
+Awaitable<Result<void>> upload(Copying& copying, const CopyPlace& from, std::string path) {
     if (from.where == CopyPlace::Where::standard_stream) {
         if (path.ends_with('/')) co_return fail(Errc::invalid, "what comes from stdin needs a file name");
-        co_return co_await upload_bytes(transfer, STDIN_FILENO, std::nullopt, 0644, path);
+        co_return co_await upload_bytes(copying, STDIN_FILENO, 0644, path);
     }
     // Not blocking: opening a pipe would wait for its writer.
     auto file = open_file(from.path, O_RDONLY | O_NONBLOCK);
@@ -120,61 +136,45 @@ Awaitable<Result<void>> upload(Transfer& transfer, const CopyPlace& from, std::s
     std::error_code unresolved;
     const auto source = fs::canonical(from.path, unresolved);  // "." has a name too
     if (unresolved) co_return fail_errno(unresolved.value(), from.path);
-    auto there = co_await look_up(transfer.vm, path);
+    auto there = co_await look_up(copying.vm, path);
     if (!there) co_return fail(there.error());
-    if (*there == GuestPath::directory || path.ends_with('/'))
+    if (there->kind == GuestPath::Kind::directory || path.ends_with('/'))
         path = join_path(path, last_component(source.native()));
     if (S_ISDIR(info.st_mode)) {
-        if (*there == GuestPath::file)
+        if (there->kind == GuestPath::Kind::file)
             co_return fail(Errc::conflict,
                            fmt::format("'{}' in the VM is a file, '{}' a directory", path, from.path));
-        co_return co_await upload_tree(transfer, source, path);
+        co_return co_await upload_tree(copying, source, path);
     }
-    const bool sized = S_ISREG(info.st_mode) && info.st_size > 0;
-    co_return co_await upload_bytes(
-        transfer, file->get(), sized ? std::optional{static_cast<std::uint64_t>(info.st_size)} : std::nullopt,
-        info.st_mode, path);
+    co_return co_await upload_bytes(copying, file->get(), info.st_mode, path);
 }
 
 // From the guest.
 
-mode_t mode_of(const HttpAnswer& head) {
-    const auto text = head.header("X-Noid-File-Mode").value_or("");
-    unsigned mode = 0;
-    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
-    return failure == std::errc{} && end == text.data() + text.size() ? mode & 0777 : 0644;
-}
-
-Awaitable<Result<void>> download_to(Transfer& transfer, const std::string& path,
-                                    std::function<Result<int>(const HttpAnswer&)> open_output) {
-    std::optional<LocalOutput> output;
-    const auto begin = [&](const HttpAnswer& head) -> Result<void> {
-        auto fd = open_output(head);
-        if (!fd) return fail(fd.error());
-        auto opened = LocalOutput::open(transfer.context.executor, *fd);
-        if (!opened) return fail(opened.error());
-        output.emplace(std::move(*opened));
-        return {};
-    };
+Awaitable<Result<void>> download_to(Copying& copying, const std::string& path, const GuestPath& there,
+                                    int fd) {
+    auto output = LocalOutput::open(copying.context.executor, fd);
+    if (!output) co_return fail(output.error());
     const auto write = [&](std::string_view bytes) -> Awaitable<Result<void>> {
         auto written = co_await output->write(bytes);
-        if (written) transfer.advance(bytes.size());
+        if (written) copying.advance(bytes.size());
         co_return written;
     };
-    HttpRequest request{HttpMethod::get, guest_target(transfer.vm, "files", path)};
-    request.begin_download = begin;
-    request.download = write;
-    request.read_timeout = standstill_limit;
-    auto answer = co_await transfer.vm.client.call(std::move(request));
-    if (!answer) co_return fail(answer.error());
+    TransferEnd local{.source = {}, .sink = write};
+    auto moved = co_await copying.move(Operation::read_file, path, std::move(local));
+    if (!moved) co_return fail(moved.error());
+    if (*moved && copying.bytes < there.size)
+        co_return fail(Errc::conflict, fmt::format("'{}' became shorter while it was read", path));
     co_return Result<void>{};
 }
 
-Awaitable<Result<void>> download_file(Transfer& transfer, const std::string& path, const fs::path& to) {
+Awaitable<Result<void>> download_file(Copying& copying, const std::string& path, const GuestPath& there,
+                                      const fs::path& to) {
     NewFile file{to};
-    const auto create = [&](const HttpAnswer& head) { return file.create(mode_of(head)); };
-    auto downloaded = co_await download_to(transfer, path, create);
-    if (!downloaded) co_return downloaded;
+    auto fd = file.create(there.mode);
+    if (!fd) co_return fail(fd.error());
+    auto downloaded = co_await download_to(copying, path, there, *fd);
+    if (!downloaded || copying.ended_by != 0) co_return downloaded;
     co_return file.publish();
 }
 
@@ -217,60 +217,51 @@ class Unpacking {
     asio::posix::stream_descriptor pipe_;
 };
 
-Awaitable<Result<void>> download_tree(Transfer& transfer, const std::string& path, const fs::path& to) {
-    std::unique_ptr<Unpacking> unpacking;
+Awaitable<Result<void>> download_tree(Copying& copying, const std::string& path, const fs::path& to) {
+    std::error_code failure;
+    const bool made = fs::create_directory(to, failure);
+    if (failure) co_return fail_errno(failure.value(), fmt::format("cannot make '{}'", to.native()));
+    auto unpacking =
+        Unpacking::start(copying.context.executor, to, made ? RootEntry::applied : RootEntry::ignored);
+    if (!unpacking) co_return fail(unpacking.error());
     bool unpacking_failed = false;
-    const auto begin = [&](const HttpAnswer&) -> Result<void> {
-        std::error_code failure;
-        const bool made = fs::create_directory(to, failure);
-        if (failure) return fail_errno(failure.value(), fmt::format("cannot make '{}'", to.native()));
-        auto started =
-            Unpacking::start(transfer.context.executor, to, made ? RootEntry::applied : RootEntry::ignored);
-        if (!started) return fail(started.error());
-        unpacking = std::move(*started);
-        return {};
-    };
     const auto write = [&](std::string_view bytes) -> Awaitable<Result<void>> {
-        auto written = co_await unpacking->write(bytes);
+        auto written = co_await (*unpacking)->write(bytes);
         unpacking_failed = !written;
-        if (written) transfer.advance(bytes.size());
+        if (written) copying.advance(bytes.size());
         co_return written;
     };
-    HttpRequest request{HttpMethod::get, guest_target(transfer.vm, "archive", path)};
-    request.begin_download = begin;
-    request.download = write;
-    request.read_timeout = standstill_limit;
-    auto answer = co_await transfer.vm.client.call(std::move(request));
-    if (!unpacking)
-        co_return fail(answer ? Error{Errc::corrupt, "the server sent no archive", {}} : answer.error());
-    auto unpacked = co_await unpacking->finish();
-    if (!answer && !unpacking_failed) co_return fail(answer.error());
+    TransferEnd local{.source = {}, .sink = write};
+    auto moved = co_await copying.move(Operation::read_archive, path, std::move(local));
+    auto unpacked = co_await (*unpacking)->finish();
+    if (!moved && made) fs::remove(to, failure);  // as long as nothing came
+    if (copying.ended_by != 0) co_return Result<void>{};
+    if (!moved && !unpacking_failed) co_return fail(moved.error());
     if (!unpacked) co_return fail(unpacked.error());
     report_skipped(unpacked->skipped);
     co_return Result<void>{};
 }
 
-Awaitable<Result<void>> download(Transfer& transfer, const std::string& path, const CopyPlace& to) {
-    if (to.where == CopyPlace::Where::standard_stream) {
-        const auto use_stdout = [](const HttpAnswer&) -> Result<int> { return STDOUT_FILENO; };
-        co_return co_await download_to(transfer, path, use_stdout);
-    }
+Awaitable<Result<void>> download(Copying& copying, const std::string& path, const CopyPlace& to) {
+    auto there = co_await look_up(copying.vm, path);
+    if (!there) co_return fail(there.error());
+    copying.progress.expect(there->size);
+    if (to.where == CopyPlace::Where::standard_stream)
+        co_return co_await download_to(copying, path, *there, STDOUT_FILENO);
     std::error_code failure;
     fs::path place = to.path;
     if (fs::is_directory(place, failure))
         place /= last_component(path);
     else if (to.path.ends_with('/'))
         co_return fail(Errc::not_found, fmt::format("'{}' is no directory", to.path));
-    auto there = co_await look_up(transfer.vm, path);
-    if (!there) co_return fail(there.error());
-    if (*there == GuestPath::directory) co_return co_await download_tree(transfer, path, place);
-    co_return co_await download_file(transfer, path, place);
+    if (there->kind == GuestPath::Kind::directory) co_return co_await download_tree(copying, path, place);
+    co_return co_await download_file(copying, path, *there, place);
 }
 
 // A coroutine of its own: g++ 12 destroys results that execute() would await in two branches twice.
-Awaitable<Result<void>> copy(Transfer& transfer, const CopyPlace& from, const CopyPlace& to) {
-    if (from.where == CopyPlace::Where::guest) co_return co_await download(transfer, from.path, to);
-    co_return co_await upload(transfer, from, to.path);
+Awaitable<Result<void>> copy(Copying& copying, const CopyPlace& from, const CopyPlace& to) {
+    if (from.where == CopyPlace::Where::guest) co_return co_await download(copying, from.path, to);
+    co_return co_await upload(copying, from, to.path);
 }
 
 std::optional<std::uint64_t> size_of_source(const CopyPlace& from) {
@@ -299,13 +290,14 @@ Awaitable<Result<int>> execute(const Context& context, Copy command) {
     if (!vm) co_return fail(vm.error());
     ProgressBar progress{fmt::format("{} -> {}", command.from, command.to), size_of_source(*from),
                          can_draw_progress(context.json) && to->where != standard_stream};
-    Transfer transfer{context, *vm, progress};
-    auto copied = co_await copy(transfer, *from, *to);
+    Copying copying{context, *vm, progress};
+    auto copied = co_await copy(copying, *from, *to);
     if (!copied) co_return fail(copied.error());
+    if (copying.ended_by != 0) co_return 128 + copying.ended_by;
     // Under --json stdout is for the result, unless the file itself goes there.
     if (context.json && to->where != standard_stream) {
         print_line(boost::json::serialize(
-            boost::json::object{{"from", command.from}, {"to", command.to}, {"bytes", transfer.bytes}}));
+            boost::json::object{{"from", command.from}, {"to", command.to}, {"bytes", copying.bytes}}));
     }
     co_return 0;
 }

@@ -13,6 +13,7 @@ Awaitable<Result<int>> start_detached(const Context& context, const VmOnServer& 
     auto request = exec_request(options);
     if (!request) co_return fail(request.error());
     request->detach = true;
+    request->separate = true;  // for who attaches
     HttpRequest http{HttpMethod::post, vm.target + "/exec", boost::json::serialize(wire::to_json(*request))};
     auto answer = co_await vm.client.call_json(std::move(http), "exec");
     if (!answer) co_return fail(answer.error());

@@ -22,6 +22,14 @@ void print_field(std::string_view name, std::string_view value) {
     if (!value.empty()) print_line(fmt::format("{:<9}{}", fmt::format("{}:", name), printable(value)));
 }
 
+std::string describe(const wire::NetworkTraffic& traffic) {
+    auto text = fmt::format("{} sent, {} received, {} connections", human_size(traffic.sent_bytes),
+                            human_size(traffic.received_bytes), traffic.connections);
+    if (traffic.denied_packets > 0) text += fmt::format(", {} packets refused", traffic.denied_packets);
+    if (traffic.dropped_packets > 0) text += fmt::format(", {} dropped", traffic.dropped_packets);
+    return text;
+}
+
 void print_rest(const wire::VmInfo& vm) {
     print_field("Uptime", vm.uptime_s ? human_duration(*vm.uptime_s) : "");
     print_field("Address", vm.address);
@@ -43,6 +51,7 @@ void print_rest(const wire::VmInfo& vm) {
                 fmt::format(", {} available in the guest", human_size(*vm.guest_memory_available_bytes));
         print_field("Used", memory);
     }
+    if (vm.traffic) print_field("Network", describe(*vm.traffic));
     if (vm.cpu_seconds) print_field("CPU", fmt::format("{:.1f} s", *vm.cpu_seconds));
     for (const auto& [key, value] : vm.labels) print_field("Label", fmt::format("{}={}", key, value));
     print_field("Reason", vm.reason);

@@ -29,21 +29,19 @@ std::string utc_time(std::int64_t seconds) {
 Awaitable<Result<int>> execute(const Context& context, Ps command) {
     auto vm = find_vm(context, command.vm);
     if (!vm) co_return fail(vm.error());
-    auto answer =
-        co_await vm->client.call_json(HttpRequest{HttpMethod::get, vm->target + "/sessions"}, "session list");
-    if (!answer) co_return fail(answer.error());
-    auto sessions = read_list<wire::SessionInfo>(*answer, "session list");
+    auto sessions = co_await ask_list<wire::SessionInfo>(
+        *vm, HttpRequest{HttpMethod::get, vm->target + "/sessions"}, "session list");
     if (!sessions) co_return fail(sessions.error());
     if (context.json) {
-        print_line(boost::json::serialize(*answer));
+        print_line(boost::json::serialize(sessions->json));
         co_return 0;
     }
-    if (sessions->empty()) {
+    if (sessions->value.empty()) {
         print_line(fmt::format("No commands run in VM '{}'.", vm->name));
         co_return 0;
     }
     Table table{{"session", "state", "pid", "started", "label", "command"}};
-    for (const auto& each : *sessions) {
+    for (const auto& each : sessions->value) {
         table.add({each.id, state_of(each), each.pid ? std::to_string(each.pid) : "-",
                    utc_time(each.started_unix), each.label.empty() ? "-" : each.label,
                    each.command.empty() ? each.kind : each.command});
