@@ -14,6 +14,7 @@
 #include "doctor_command.hpp"
 #include "fsck_command.hpp"
 #include "golden_command.hpp"
+#include "migrate_command.hpp"
 #include "serve_command.hpp"
 #include "user_command.hpp"
 
@@ -141,6 +142,16 @@ class GoldenCommands {
     std::vector<std::pair<CLI::App*, GoldenCommand::Verb>> commands_;
 };
 
+// Nothing is downloaded: there is no release channel whose signatures could be checked (docs/cli.md).
+int say_how_to_update() {
+    fmt::print(
+        "noid-server " NOID_VERSION
+        " comes from a source tree. To update it, run there:\n"
+        "    git pull && cmake --preset release && cmake --build build/release --target noid-server noid-agent\n"
+        "install what is in build/release/bin where it is now, and restart the server: VMs run on.\n");
+    return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -157,7 +168,14 @@ int main(int argc, char** argv) {
     auto* fsck = app.add_subcommand("fsck", "Examine the data directory while no server runs");
     bool repair = false;
     fsck->add_flag("--repair", repair, "put right what can be");
-    for (auto* command : {serve, check_config, doctor, fsck}) flags.add_to(*command);
+    auto* migrate = app.add_subcommand("migrate", "Take over users and disks from another data directory");
+    bool from_original = false;
+    std::optional<std::string> migrate_from;
+    migrate->add_flag("--from-original", from_original, "from the original Noid (0.2)")->required();
+    migrate->add_option("--from", migrate_from, "its data directory [~/.noid or /home/firecracker/.noid]")
+        ->type_name("DIR");
+    auto* update = app.add_subcommand("update", "Say how to update this program");
+    for (auto* command : {serve, check_config, doctor, fsck, migrate}) flags.add_to(*command);
     serve->add_option("--ready-fd", ready_fd, "descriptor to write 'ready' to once the server listens")
         ->check(CLI::NonNegativeNumber);
     const UserCommands users{app, flags};
@@ -174,6 +192,8 @@ int main(int argc, char** argv) {
     if (check_config->parsed()) return noid::server::check_config(flags.source());
     if (doctor->parsed()) return noid::server::doctor(flags.source());
     if (fsck->parsed()) return noid::server::fsck(flags.source(), repair);
+    if (update->parsed()) return say_how_to_update();
+    if (migrate->parsed()) return noid::server::migrate(flags.source(), migrate_from);
     if (const auto command = golden.chosen()) return noid::server::golden(flags.source(), *command);
     if (const auto command = users.chosen()) return noid::server::administer_users(flags.source(), *command);
     return noid::server::serve(flags.source(), ready_fd);

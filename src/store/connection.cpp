@@ -100,6 +100,19 @@ Result<Connection> Connection::open(const std::filesystem::path& file, Durabilit
     return connection;
 }
 
+Result<Connection> Connection::open_read_only(const std::filesystem::path& file) {
+    std::error_code unreadable;
+    if (!std::filesystem::exists(file, unreadable))
+        return fail(Errc::not_found, fmt::format("there is no {}", file.string()));
+    sqlite3* raw = nullptr;
+    constexpr int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    const int code = sqlite3_open_v2(file.c_str(), &raw, flags, nullptr);
+    Connection connection{raw};
+    if (code != SQLITE_OK) return sqlite_failure(raw, code);
+    sqlite3_busy_timeout(raw, 5000);
+    return connection;
+}
+
 Result<void> Connection::execute(const char* sql) {
     const int code = sqlite3_exec(handle_.get(), sql, nullptr, nullptr, nullptr);
     if (code != SQLITE_OK) return sqlite_failure(handle_.get(), code);

@@ -36,6 +36,9 @@ class Connection {
         const std::filesystem::path& file, Durability durability,
         std::chrono::milliseconds busy_timeout = std::chrono::seconds{5});
 
+    // For looking only: nothing of the file, nor beside it, is changed. not_found when there is none.
+    [[nodiscard]] static Result<Connection> open_read_only(const std::filesystem::path& file);
+
     // Compiles one statement. Values go in by bind(), never into the text.
     [[nodiscard]] Result<Statement> prepare(std::string_view sql);
     // Runs statements without values and rows (schema, PRAGMA, BEGIN).

@@ -25,6 +25,21 @@ class ConnectionTest : public ::testing::Test {
     std::filesystem::path directory_;
 };
 
+TEST_F(ConnectionTest, ReadingOnlyChangesNothing) {
+    EXPECT_EQ(Connection::open_read_only(file()).error().code, Errc::not_found);
+    EXPECT_FALSE(std::filesystem::exists(file()));
+    {
+        auto connection = Connection::open(file(), Durability::process_crash);
+        ASSERT_TRUE(connection);
+        ASSERT_TRUE(connection->execute("PRAGMA journal_mode = DELETE; CREATE TABLE t (a TEXT)"));
+    }
+    auto reader = Connection::open_read_only(file());
+    ASSERT_TRUE(reader);
+    EXPECT_TRUE(reader->prepare("SELECT a FROM t"));
+    EXPECT_EQ(reader->execute("INSERT INTO t VALUES ('x')").error().code, Errc::forbidden);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator{directory_}, {}), 1);
+}
+
 TEST_F(ConnectionTest, KeepsTextNumbersAndNulls) {
     auto connection = Connection::open(file(), Durability::process_crash);
     ASSERT_TRUE(connection);

@@ -61,6 +61,18 @@ Result<UserRow> UserDatabase::add(std::string_view id, std::string_view name, st
     return added;
 }
 
+Result<void> UserDatabase::take_over(const UserRow& user) {
+    const std::lock_guard lock{mutex_};
+    auto insert =
+        connection_.prepare("INSERT INTO users (id, name, token_hash, created_at) VALUES (?, ?, ?, ?)");
+    if (!insert) return fail(std::move(insert.error()));
+    return insert->bind(1, user.id)
+        .bind(2, user.name)
+        .bind(3, user.token_hash)
+        .bind(4, user.created_at)
+        .run();
+}
+
 Result<void> UserDatabase::set_token_hash(std::string_view id, std::string_view token_hash) {
     const std::lock_guard lock{mutex_};
     auto update = connection_.prepare("UPDATE users SET token_hash = ? WHERE id = ?");

@@ -30,6 +30,8 @@ class UserDatabase {
     // conflict: the name is taken. Gives the row with its creation time.
     [[nodiscard]] Result<UserRow> add(std::string_view id, std::string_view name,
                                       std::string_view token_hash);
+    // A user of another data directory, with everything as it was there. conflict: id or name are taken.
+    [[nodiscard]] Result<void> take_over(const UserRow& user);
     // not_found when there is no such user.
     [[nodiscard]] Result<void> set_token_hash(std::string_view id, std::string_view token_hash);
 
