@@ -1,4 +1,116 @@
-"""The operator's template, and the examination of a data directory."""
+"""The operator's template and the script that makes one, and the examination of a data directory."""
+import os
+import signal
+import subprocess
+
+import pytest
+
+from conftest import BIN, GUEST_MEMORY, ROOT
+
+
+@pytest.fixture
+def operator(server_factory, tmp_path):
+    """A server, one of its users, and provision-golden.sh as its operator runs it."""
+    server = server_factory().start()
+    user = server.make_user("operator")
+
+    class Operator:
+        def __init__(self):
+            self.server = server
+            self.user = user
+
+        def start(self, *arguments):
+            environment = {**os.environ, "HOME": str(tmp_path), "NOID": str(BIN / "noid"),
+                           "NOID_SERVER_PROGRAM": str(BIN / "noid-server"), "NOID_SERVER": server.url,
+                           "NOID_TOKEN": user.token}
+            return subprocess.Popen([ROOT / "scripts/provision-golden.sh", "--config", server.config, *arguments],
+                                    env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+        def __call__(self, *arguments, code=0):
+            running = self.start(*arguments)
+            out, said = running.communicate(timeout=180)
+            assert running.returncode == code, said
+            return out, said
+
+        def provision(self, script, *arguments, code=0):
+            file = tmp_path / "customise"
+            file.write_text(script)
+            return self("--mem", str(GUEST_MEMORY), "--script", str(file), *arguments, code=code)
+
+        def golden(self):
+            return server.command("golden", "status").stdout
+
+        def nothing_is_left(self):
+            return user.get("/v1/vms").json() == [] and user.get("/v1/vms/_provision/checkpoints").json() == []
+
+    return Operator()
+
+
+def test_provisioning_makes_what_new_vms_wake_from(operator, tmp_path):
+    (tmp_path / "tool").write_text("#!/bin/sh\necho tool works\n")
+    (tmp_path / "tool").chmod(0o755)
+    out, said = operator.provision("#!/bin/sh\necho on stdout\necho customised > /root/by-script\n",
+                                   "--copy", f"{tmp_path / 'tool'}:/usr/local/bin/tool")
+    assert out.startswith("golden ") and "on stdout" in said and "done: creates with" in said
+    assert operator.nothing_is_left()
+    made = operator.user.create("child")
+    assert made["start"] == "golden"
+    answer = operator.user.exec("child", "sh", "-c", "tool; cat /root/by-script /etc/hostname; ls -A /root")
+    assert answer["stdout"].startswith("tool works\ncustomised\nchild\n")
+    assert ".noid-customise" not in answer["stdout"]
+    # A checkpoint of any VM can follow; what was golden is kept.
+    before = operator.golden()
+    saved = operator.user.post("/v1/vms/child/checkpoints", json={}).json()["id"]
+    operator("--from-checkpoint", saved)
+    assert operator.golden().splitlines()[1].split()[1:] == before.splitlines()[0].split()[1:]
+
+
+def test_provisioning_says_what_is_wrong_before_it_begins(operator, tmp_path):
+    for arguments, code, text in (
+            (("--frobnicate",), 2, "unknown option"), (("--cpus",), 2, "needs a value"),
+            (("--copy", "nowhere:/x"), 1, "does not exist"), (("--copy", "relative"), 2, "SRC:/DST"),
+            (("--packages", "-x"), 2, "no name of a package"), (("--script", "nowhere"), 1, "cannot read"),
+            (("--data-dir", str(tmp_path / "customise" / "x")), 1, "data directory"),
+            (("--from-checkpoint", "0000000000000000"), 1, "not found")):
+        _, said = operator(*arguments, code=code)
+        assert text in said, (arguments, said)
+    assert operator.golden().startswith("No golden")
+    assert operator.nothing_is_left()
+
+
+@pytest.mark.long
+def test_provisioning_that_does_not_end_well_changes_nothing(operator, tmp_path):
+    operator.provision("touch /root/first")
+    before = operator.golden()
+    _, said = operator.provision("echo no >&2; exit 3", code=1)
+    assert "no\n" in said and "the customisation failed" in said and "golden is as it was before" in said
+    assert operator.golden() == before and operator.nothing_is_left()
+
+    (tmp_path / "customise").write_text("echo inside now; sleep 1000")
+    for number, to_all in ((signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)):
+        running = operator.start("--mem", str(GUEST_MEMORY), "--script", str(tmp_path / "customise"))
+        while "inside now" not in running.stderr.readline():
+            pass
+        if to_all:
+            os.killpg(running.pid, number)  # as Ctrl-C at a terminal
+        else:
+            running.send_signal(number)
+        if number == signal.SIGKILL:
+            os.killpg(running.pid, number)
+        running.communicate(timeout=60)
+        assert operator.golden() == before
+        if number == signal.SIGKILL:
+            assert [vm["name"] for vm in operator.user.get("/v1/vms").json()] == ["_provision"]
+        else:
+            assert running.returncode == 128 + number and operator.nothing_is_left()
+
+    # The next run removes what the killed one left, and begins with the image, not with golden.
+    _, said = operator.provision("test ! -e /root/first && touch /root/second")
+    assert "an interrupted run left" in said
+    assert operator.nothing_is_left()
+    assert operator.user.create("child")["start"] == "golden"
+    assert operator.user.exec("child", "ls", "/root/second")["exit_code"] == 0
 
 
 def test_new_vms_wake_from_what_was_promoted(server_factory):
