@@ -124,7 +124,7 @@ golden() { "$noid_server" golden "$@" ${server_options[@]+"${server_options[@]}"
 
 promote() {
     say "promoting checkpoint $1"
-    golden promote "$1" || die "golden is as it was before"
+    golden promote "$1" || die "not promoted"
 }
 
 if [ -n "$from_checkpoint" ]; then
