@@ -38,12 +38,20 @@ Awaitable<Result<Response>> create_user(Call& call) {
 Awaitable<Result<Response>> rotate_token(Call& call) {
     auto made = co_await call.services.engine.rotate_token(std::string{call.parameter("name")});
     if (!made) co_return fail(std::move(made).error());
+    call.services.streams.end_all(made->user.name,
+                                  Error{Errc::unauthenticated, "the token was replaced by another", {}});
     co_return token_response(std::move(*made), 200);
 }
 
 Awaitable<Result<Response>> delete_user(Call& call) {
-    auto user = co_await call.services.engine.delete_user(std::string{call.parameter("name")});
+    const std::string name{call.parameter("name")};
+    const Error why{Errc::unauthenticated, "the user was deleted", {}};
+    // Before: so that clients hear this rather than that their VM is gone. After: for those that came
+    // in between.
+    call.services.streams.end_all(name, why);
+    auto user = co_await call.services.engine.delete_user(name);
     if (!user) co_return fail(std::move(user).error());
+    call.services.streams.end_all(name, why);
     co_return json_response(wire::to_json(to_wire(std::move(*user))));
 }
 

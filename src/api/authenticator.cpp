@@ -47,6 +47,13 @@ Authenticator::Outcome Authenticator::authenticate(std::string_view authorizatio
     return Refusal{Error{Errc::unauthenticated, "invalid token", {}}};
 }
 
+Result<void> Authenticator::check(std::string_view authorization) const {
+    if (!authorization.starts_with(scheme)) return fail(Errc::unauthenticated, "invalid token");
+    const auto tenant = lookup_(authorization.substr(scheme.size()));
+    if (!tenant) return fail(tenant.error());
+    return {};
+}
+
 std::string source_of(std::string_view address) {
     boost::system::error_code error;
     const auto parsed = boost::asio::ip::make_address(address, error);

@@ -12,6 +12,7 @@
 #include "api/list_cache.hpp"
 #include "api/live_sessions.hpp"
 #include "api/metrics.hpp"
+#include "api/open_streams.hpp"
 #include "api/target.hpp"
 #include "config/server_config.hpp"
 #include "vm/engine.hpp"
@@ -26,6 +27,7 @@ struct Services {
     Authenticator authenticator;
     Metrics metrics;
     LiveSessions live_sessions;
+    OpenStreams streams;
     ListCache lists;
 };
 

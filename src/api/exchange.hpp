@@ -65,8 +65,9 @@ class Exchange {
     // Answers 101. Nothing else of the exchange may be used afterwards.
     virtual Awaitable<Result<std::shared_ptr<WebSocket>>> upgrade() = 0;
 
-    // Returns when the server begins to stop: streams without an end of their own race against it.
-    virtual Awaitable<void> stopping() = 0;
+    // Returns why a stream must end now: the server stops, or its token is no longer valid. Streams
+    // without an end of their own race against it, and have a few seconds to tell their client.
+    virtual Awaitable<Error> ending() = 0;
 };
 
 }  // namespace noid::api

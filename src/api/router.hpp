@@ -31,7 +31,8 @@ enum class Input : std::uint8_t {
 // input, where reading shows it.
 enum class Deadline : std::uint8_t {
     request,  // [server] timeout
-    own,      // the endpoint has one of its own, or is a stream
+    own,      // the endpoint has one of its own
+    stream,   // none, but that the token stops being valid
 };
 
 // An endpoint without anything to wait for.

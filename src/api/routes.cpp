@@ -12,7 +12,7 @@ constexpr Route open(std::string_view pattern, Immediate endpoint) {
     return Route{.method = get, .pattern = pattern, .access = Access::open, .endpoint = endpoint};
 }
 
-// Takes as long as it takes: it has a limit of its own, or is a stream.
+// Takes as long as it takes: it has a limit of its own.
 constexpr Route acting(Method method, std::string_view pattern, Waiting endpoint, Input input = Input::none) {
     return Route{.method = method,
                  .pattern = pattern,
@@ -21,11 +21,21 @@ constexpr Route acting(Method method, std::string_view pattern, Waiting endpoint
                  .deadline = Deadline::own};
 }
 
+// A stream of bytes: as long as it takes, and as its token is valid.
+constexpr Route streamed(Method method, std::string_view pattern, Waiting endpoint,
+                         Input input = Input::none) {
+    return Route{.method = method,
+                 .pattern = pattern,
+                 .endpoint = endpoint,
+                 .input = input,
+                 .deadline = Deadline::stream};
+}
+
 constexpr Route web_socket(std::string_view pattern, Waiting endpoint) {
     return Route{.method = get,
                  .pattern = pattern,
                  .endpoint = endpoint,
-                 .deadline = Deadline::own,
+                 .deadline = Deadline::stream,
                  .web_socket = true};
 }
 
@@ -55,14 +65,14 @@ constexpr std::array main_table{
     Route{.method = get, .pattern = "/v1/vms/{name}/checkpoints", .endpoint = list_checkpoints},
     acting(post, "/v1/vms/{name}/checkpoints", create_checkpoint, Input::json),
     acting(post, "/v1/vms/{name}/checkpoints/prune", prune_checkpoints, Input::json),
-    acting(post, "/v1/vms/{name}/checkpoints/import", import_checkpoint, Input::stream),
+    streamed(post, "/v1/vms/{name}/checkpoints/import", import_checkpoint, Input::stream),
     Route{.method = get, .pattern = "/v1/vms/{name}/checkpoints/{which}", .endpoint = get_checkpoint},
     Route{.method = patch,
           .pattern = "/v1/vms/{name}/checkpoints/{which}",
           .endpoint = change_checkpoint,
           .input = Input::json},
     acting(delete_, "/v1/vms/{name}/checkpoints/{which}", delete_checkpoint),
-    acting(get, "/v1/vms/{name}/checkpoints/{which}/export", export_checkpoint),
+    streamed(get, "/v1/vms/{name}/checkpoints/{which}/export", export_checkpoint),
     acting(post, "/v1/vms/{name}/restore", restore_checkpoint, Input::json),
     acting(post, "/v1/vms/{name}/fork", fork_vm, Input::json),
     acting(post, "/v1/vms/{name}/exec", exec, Input::json),
@@ -76,11 +86,11 @@ constexpr std::array main_table{
           .endpoint = signal_session,
           .input = Input::json},
     web_socket("/v1/vms/{name}/sessions/{id}/attach", attach_stream),
-    acting(get, "/v1/vms/{name}/logs", get_logs),
-    acting(get, "/v1/vms/{name}/files", get_file),
-    acting(put, "/v1/vms/{name}/files", put_file, Input::stream),
-    acting(get, "/v1/vms/{name}/archive", get_archive),
-    acting(put, "/v1/vms/{name}/archive", put_archive, Input::stream),
+    streamed(get, "/v1/vms/{name}/logs", get_logs),
+    streamed(get, "/v1/vms/{name}/files", get_file),
+    streamed(put, "/v1/vms/{name}/files", put_file, Input::stream),
+    streamed(get, "/v1/vms/{name}/archive", get_archive),
+    streamed(put, "/v1/vms/{name}/archive", put_archive, Input::stream),
     web_socket("/v1/vms/{name}/transfer", transfer_stream),
     redirected(get, "/vms/{*rest}", redirect_vms),
     redirected(post, "/vms/{*rest}", redirect_vms),

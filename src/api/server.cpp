@@ -127,6 +127,7 @@ class Server final : public ApiServer {
                     Authenticator{[&engine](std::string_view token) { return engine.authenticate(token); }},
                     {},
                     {},
+                    {},
                     {}},
           main_{std::move(main)},
           metrics_{std::move(metrics)},

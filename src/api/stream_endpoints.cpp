@@ -285,11 +285,16 @@ Awaitable<Result<Response>> get_logs(Call& call) {
         auto group = asio::experimental::make_parallel_group(
             asio::co_spawn(executor, copy_console(call.exchange, (*machine)->strand(), *reader),
                            asio::deferred),
-            asio::co_spawn(executor, call.exchange.stopping(), asio::deferred));
-        const auto [order, thrown, copied, stop_thrown] =
+            asio::co_spawn(executor, call.exchange.ending(), asio::deferred));
+        const auto [order, thrown, copied, ending_thrown, ending] =
             co_await group.async_wait(asio::experimental::wait_for_one(), asio::use_awaitable);
         if (order[0] == 0 && thrown) std::rethrow_exception(thrown);
         if (order[0] == 0 && !copied) co_return fail(copied.error());
+        if (order[0] == 1 && !ending_thrown) {
+            const std::string last_line = "\nnoid: this stream ends: " + ending.what + "\n";
+            if (auto told = co_await call.exchange.write(last_line); !told)
+                co_return fail(std::move(told).error());
+        }
     }
     if (auto finished = co_await call.exchange.finish(); !finished)
         co_return fail(std::move(finished).error());
