@@ -14,6 +14,7 @@
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
 #include "firecracker/jail.hpp"
+#include "vmm/directory_access.hpp"
 
 namespace noid::firecracker {
 
@@ -171,7 +172,7 @@ Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files
         co_return fail(std::move(ready.error()));
 
     if (user_ && kind == vmm::SnapshotKind::incremental) {
-        if (auto done = let_write(directory_, files.memory, *user_); !done)
+        if (auto done = vmm::let_write(directory_, files.memory, user_->group); !done)
             co_return fail(std::move(done.error()));
     }
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,12 +53,38 @@ const auto& fingerprint_secret() {
     return secret;
 }
 
+// From its position to its end.
+Result<std::string> read_whole(const Fd& file, std::size_t limit) {
+    std::string text;
+    for (;;) {
+        std::array<char, 16 * 1024> piece;
+        const ssize_t got = ::read(file.get(), piece.data(), piece.size());
+        if (got < 0) return fail_errno(errno, "cannot read the process's memory map");
+        if (got == 0) return text;
+        text.append(piece.data(), static_cast<std::size_t>(got));
+        if (text.size() > limit) return fail(Errc::too_large, "the process's memory map is too long");
+    }
+}
+
 }  // namespace
 
-Result<GuestMemory> GuestMemory::open(pid_t process, std::uint64_t address, MiB size, Past past) {
+Result<GuestMemory::Files> GuestMemory::files_of(pid_t process) {
+    auto directory = open_directory(fmt::format("/proc/{}", process));
+    if (!directory) return fail(std::move(directory.error()));
+    Files files;
+    for (const auto& [name, file] :
+         {std::pair{"mem", &files.memory}, {"pagemap", &files.pagemap}, {"maps", &files.maps}}) {
+        auto opened = open_file_at(*directory, name, O_RDONLY);
+        if (!opened) return fail(std::move(opened.error()).at("read the guest's memory"));
+        *file = std::move(*opened);
+    }
+    return files;
+}
+
+Result<GuestMemory> GuestMemory::open(Files files, std::uint64_t address, MiB size, Past past) {
     if (address == 0 || address % page != 0) return fail(Errc::corrupt, "the guest's memory was not found");
     GuestMemory memory;
-    memory.process_ = process;
+    memory.files_ = std::move(files);
     memory.address_ = address;
     memory.size_ = size.bytes();
     const auto inode = memory.mapped_inode();
@@ -72,13 +97,11 @@ Result<GuestMemory> GuestMemory::open(pid_t process, std::uint64_t address, MiB 
 }
 
 Result<std::vector<GuestMemory::Run>> GuestMemory::own_pages() const {
-    auto pagemap = open_file(fmt::format("/proc/{}/pagemap", process_), O_RDONLY);
-    if (!pagemap) return fail(std::move(pagemap.error()));
     std::vector<Run> runs;
     std::vector<std::uint64_t> entries(32 * 1024);
     for (std::uint64_t offset = 0; offset < size_;) {
         const std::uint64_t wanted = std::min<std::uint64_t>(entries.size(), (size_ - offset) / page);
-        const ssize_t got = ::pread(pagemap->get(), entries.data(), wanted * sizeof entries[0],
+        const ssize_t got = ::pread(files_.pagemap.get(), entries.data(), wanted * sizeof entries[0],
                                     static_cast<off_t>((address_ + offset) / page * sizeof entries[0]));
         if (got <= 0) return fail_errno(got < 0 ? errno : ESRCH, "cannot read the guest's page map");
         const auto count = static_cast<std::uint64_t>(got) / sizeof entries[0];
@@ -94,7 +117,7 @@ Result<std::vector<GuestMemory::Run>> GuestMemory::own_pages() const {
 }
 
 Result<std::uint64_t> GuestMemory::mapped_inode() const {
-    const auto maps = read_file(fmt::format("/proc/{}/maps", process_), 4 << 20);
+    const auto maps = read_whole(files_.maps, 4 << 20);
     if (!maps) return fail(maps.error());
     std::istringstream lines{*maps};
     for (std::string line; std::getline(lines, line);) {
@@ -127,9 +150,8 @@ Result<bool> GuestMemory::lies_over(const Fd& file) const {
 Result<void> GuestMemory::read(std::uint64_t offset, std::string& buffer) const {
     std::size_t done = 0;
     while (done < buffer.size()) {
-        const iovec local{buffer.data() + done, buffer.size() - done};
-        const iovec remote{reinterpret_cast<void*>(address_ + offset + done), buffer.size() - done};
-        const ssize_t got = ::process_vm_readv(process_, &local, 1, &remote, 1, 0);
+        const ssize_t got = ::pread(files_.memory.get(), buffer.data() + done, buffer.size() - done,
+                                    static_cast<off_t>(address_ + offset + done));
         if (got <= 0) return fail_errno(got < 0 ? errno : EFAULT, "cannot read the guest's memory");
         done += static_cast<std::size_t>(got);
     }

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "base/error.hpp"
 #include "base/fd.hpp"
-#include "base/process_identity.hpp"
 #include "base/units.hpp"
 
 namespace noid::qemu {
@@ -14,15 +15,24 @@ namespace noid::qemu {
 // The RAM of a guest, read from outside of QEMU's process. The guest must be paused. It is mapped private:
 // over nothing when it booted, over a snapshot's memory when it woke; what it wrote since then, and nothing
 // else, is in anonymous pages, which /proc/PID/pagemap tells apart. Of each of those that was saved it keeps
-// a fingerprint, 16 bytes for 4096, to tell which have changed since. Needs the right to trace the process.
+// a fingerprint, 16 bytes for 4096, to tell which have changed since.
 // Everything blocks, and uses several threads for a large guest: its CPUs stand still meanwhile.
 class GuestMemory {
   public:
     // What the guest wrote before this object was made: nothing, for it has only begun; or who knows.
     enum class Past : std::uint8_t { none, unknown };
 
+    // Open files of /proc/PID, whose opening takes the right to trace the process. What they show belongs to
+    // that process even if it has ended and another got its number.
+    struct Files {
+        Fd memory;   // mem
+        Fd pagemap;  // pagemap
+        Fd maps;     // maps
+    };
+    [[nodiscard]] static Result<Files> files_of(pid_t process);
+
     // `address`: where guest address 0 lies in the process.
-    [[nodiscard]] static Result<GuestMemory> open(pid_t process, std::uint64_t address, MiB size, Past past);
+    [[nodiscard]] static Result<GuestMemory> open(Files files, std::uint64_t address, MiB size, Past past);
 
     // Makes the empty `file` the guest's memory, with holes where it is zero. Returns the bytes written.
     [[nodiscard]] Result<std::uint64_t> write_all_to(const Fd& file);
@@ -56,7 +66,7 @@ class GuestMemory {
     [[nodiscard]] Result<void> read(std::uint64_t offset, std::string& buffer) const;
     [[nodiscard]] Result<std::uint64_t> write(const std::vector<Run>& runs, const Fd& file, Wanted wanted);
 
-    pid_t process_ = 0;
+    Files files_;
     std::uint64_t address_ = 0;
     std::uint64_t size_ = 0;
     std::uint64_t inode_ = 0;

@@ -38,8 +38,9 @@ class Memory {
     }
     [[nodiscard]] std::string content() const { return {bytes_, size_}; }
     [[nodiscard]] GuestMemory as_guest(GuestMemory::Past past) const {
-        return std::move(
-            *GuestMemory::open(::getpid(), reinterpret_cast<std::uint64_t>(bytes_), MiB{size_ / mib}, past));
+        return std::move(*GuestMemory::open(std::move(*GuestMemory::files_of(::getpid())),
+                                            reinterpret_cast<std::uint64_t>(bytes_), MiB{size_ / mib},
+                                            past));
     }
 
   private:

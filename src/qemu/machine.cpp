@@ -15,6 +15,8 @@
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
 #include "qemu/jail.hpp"
+#include "qemu/preload/open_memory.hpp"
+#include "vmm/directory_access.hpp"
 
 namespace noid::qemu {
 
@@ -77,8 +79,11 @@ Result<Prepared> prepare(const std::filesystem::path& program, const Host& host,
     if (user) {
         if (auto done = hand_over(*directory, spec, *user); !done) return fail(std::move(done.error()));
         if (beginning.memory_file) {
-            if (auto done = let_map(*directory, *beginning.memory_file); !done)
+            if (auto done = vmm::seal(*directory, *beginning.memory_file); !done)
                 return fail(std::move(done.error()));
+            if (auto done = put_open_memory(*directory); !done) return fail(std::move(done.error()));
+            process.environment = {"LD_PRELOAD=" + (spec.directory / open_memory_file).string(),
+                                   std::string{open_memory_variable} + "=" + *beginning.memory_file};
         }
         process.confinement = confinement(program, spec, *user);
     } else if (spec.network) {
@@ -294,7 +299,9 @@ Awaitable<Result<void>> Machine::find_memory() {
     if (!answer) co_return fail(answer.error());
     const auto address = address_in(*answer);
     if (!address) co_return fail(address.error());
-    auto memory = GuestMemory::open(identity().pid, *address, spec_.memory, past_);
+    auto files = GuestMemory::files_of(identity().pid);
+    if (!files) co_return fail(std::move(files.error()));
+    auto memory = GuestMemory::open(std::move(*files), *address, spec_.memory, past_);
     if (!memory) co_return fail(std::move(memory.error()));
     memory_ = std::move(*memory);
     co_return Result<void>{};
@@ -307,16 +314,17 @@ Result<Fd> Machine::make_state_file(const std::string& name) const {
         return fail_errno(errno, "cannot remove the old " + name);
     auto file = open_file_at(directory_, name, O_RDWR | O_CREAT | O_EXCL);
     if (!file) return file;
-    if (user_ && (::fchown(file->get(), ::geteuid(), user_->group) != 0 || ::fchmod(file->get(), 0660) != 0))
-        return fail_errno(errno, "cannot let QEMU write " + name);
+    if (user_) {
+        if (auto done = vmm::let_write(directory_, name, user_->group); !done)
+            return fail(std::move(done.error()));
+    }
     return file;
 }
 
-// Makes the file the server's alone again.
-Result<void> Machine::take_back(const Fd& file) const {
-    if (user_ && (::fchmod(file.get(), 0600) != 0 || ::fchown(file.get(), ::geteuid(), ::getegid()) != 0))
-        return fail_errno(errno, "cannot take the device state back");
-    return {};
+// Makes a snapshot's file the server's alone again.
+Result<void> Machine::seal(const std::string& name) const {
+    if (!user_) return {};
+    return vmm::seal(directory_, name);
 }
 
 Awaitable<Result<void>> Machine::save_device_state(std::string name) {
@@ -328,7 +336,7 @@ Awaitable<Result<void>> Machine::save_device_state(std::string name) {
     if (!device_state_.empty()) {
         const auto write = [&]() -> Result<void> {
             if (auto written = write_all(*file, device_state_); !written) return written;
-            return take_back(*file);
+            return seal(name);
         };
         co_return co_await on_pool(pool_, write);
     }
@@ -336,7 +344,7 @@ Awaitable<Result<void>> Machine::save_device_state(std::string name) {
     if (auto saved = co_await control_->execute("xen-save-devices-state", where, command_limit); !saved)
         co_return fail(std::move(saved.error()));
     const auto take = [&]() -> Result<std::string> {
-        if (auto taken = take_back(*file); !taken) return fail(std::move(taken.error()));
+        if (auto sealed = seal(name); !sealed) return fail(std::move(sealed.error()));
         return read_whole(*file, max_device_state);
     };
     auto state = co_await on_pool(pool_, take);

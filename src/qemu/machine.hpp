@@ -55,7 +55,7 @@ class Machine final : public vmm::Machine {
     Awaitable<Result<void>> find_memory();
     Awaitable<Result<void>> save_device_state(std::string name);
     [[nodiscard]] Result<Fd> make_state_file(const std::string& name) const;
-    [[nodiscard]] Result<void> take_back(const Fd& file) const;
+    [[nodiscard]] Result<void> seal(const std::string& name) const;
     void note(const QmpEvent& event);
     [[nodiscard]] std::string last_words() const;
     [[nodiscard]] vmm::Exit::How how_it_ended(const launcher::ExitStatus& status) const;
