@@ -37,6 +37,7 @@ constexpr std::array schema = {
        CREATE INDEX replays_by_age ON replays (created_unix);)",
     R"(ALTER TABLE vms ADD COLUMN lineage TEXT NOT NULL DEFAULT '';
        ALTER TABLE vms ADD COLUMN policy TEXT NOT NULL DEFAULT '';)",
+    "ALTER TABLE vms ADD COLUMN vmm TEXT NOT NULL DEFAULT '';",
 };
 
 }  // namespace
@@ -52,7 +53,7 @@ Result<std::vector<VmRow>> TenantDatabase::vms() {
     const std::lock_guard lock{mutex_};
     auto query = connection_.prepare(
         "SELECT id, name, created_unix, config, state, reason, start_kind, started_unix, pid, "
-        "pid_start_time, network, lineage, policy "
+        "pid_start_time, network, lineage, policy, vmm "
         "FROM vms ORDER BY created_unix, rowid");
     if (!query) return fail(std::move(query.error()));
     std::vector<VmRow> rows;
@@ -69,7 +70,8 @@ Result<std::vector<VmRow>> TenantDatabase::vms() {
                        query->number(9),
                        query->text(10),
                        query->text(11),
-                       query->text(12)};
+                       query->text(12),
+                       query->text(13)};
         rows.push_back(std::move(row));
     }
 }
@@ -77,7 +79,7 @@ Result<std::vector<VmRow>> TenantDatabase::vms() {
 Result<void> TenantDatabase::add_vm_locked(const VmRow& row) {
     auto insert = connection_.prepare(
         "INSERT INTO vms (id, name, created_unix, config, state, reason, start_kind, started_unix, pid, "
-        "pid_start_time, network, lineage, policy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        "pid_start_time, network, lineage, policy, vmm) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     if (!insert) return fail(std::move(insert.error()));
     const VmRuntime& runtime = row.runtime;
     insert->bind(1, row.id).bind(2, row.name).bind(3, row.created_unix).bind(4, row.config);
@@ -86,7 +88,7 @@ Result<void> TenantDatabase::add_vm_locked(const VmRow& row) {
         .bind(7, runtime.start_kind)
         .bind(8, runtime.started_unix);
     insert->bind(9, runtime.pid).bind(10, runtime.pid_start_time).bind(11, runtime.network);
-    insert->bind(12, runtime.lineage).bind(13, runtime.policy);
+    insert->bind(12, runtime.lineage).bind(13, runtime.policy).bind(14, runtime.vmm);
     return insert->run();
 }
 
@@ -94,14 +96,14 @@ Result<void> TenantDatabase::update_runtime_locked(std::string_view vm_id, const
     auto update = connection_.prepare(
         "UPDATE vms SET state = ?, reason = ?, start_kind = ?, started_unix = ?, pid = ?, pid_start_time = "
         "?, "
-        "network = ?, lineage = ?, policy = ? WHERE id = ?");
+        "network = ?, lineage = ?, policy = ?, vmm = ? WHERE id = ?");
     if (!update) return fail(std::move(update.error()));
     update->bind(1, runtime.state)
         .bind(2, runtime.reason)
         .bind(3, runtime.start_kind)
         .bind(4, runtime.started_unix);
     update->bind(5, runtime.pid).bind(6, runtime.pid_start_time).bind(7, runtime.network);
-    update->bind(8, runtime.lineage).bind(9, runtime.policy).bind(10, vm_id);
+    update->bind(8, runtime.lineage).bind(9, runtime.policy).bind(10, runtime.vmm).bind(11, vm_id);
     if (auto done = update->run(); !done) return done;
     if (connection_.changes() == 0) return fail(Errc::not_found, "the VM has no row in the database");
     return {};

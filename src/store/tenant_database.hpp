@@ -24,6 +24,7 @@ struct VmRuntime {
     std::string network;                       // the slot, as JSON; empty: none
     std::string lineage;                       // what it was saved to and woken from, as JSON; empty: nothing
     std::string policy;                        // as JSON; empty: none
+    std::string vmm;                           // whose process or saved memory it has; empty: as it was made
 };
 
 // One VM. `config` is what vm.json in the VM's directory says: the directory is the truth, this row

@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "base/log.hpp"
+#include "launcher/process.hpp"
 #include "vm/race.hpp"
 #include "vm/stray_processes.hpp"
 #include "vm/usage.hpp"
@@ -65,6 +66,7 @@ VmActor::VmActor(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord rec
       console_{ConsoleLog::create(strand_, host.files, tenant_->paths.console_log(record_.name))},
       watchers_{strand_, "VM " + record_.name.text()},
       policy_tasks_{strand_, "policy of VM " + record_.name.text()} {
+    if (status_.vmm.empty()) status_.vmm = record_.vmm;
     publish();
 }
 
@@ -81,7 +83,7 @@ VmView VmActor::render(const Host& host, const VmRecord& record, const VmStatus&
     view.image = record.image;
     view.created_at = utc_text(record.created_unix);
     view.created_unix = record.created_unix;
-    view.vmm = vmm::name_of(host.vmm.description().kind);
+    view.vmm = status.vmm.empty() ? record.vmm : status.vmm;
     view.start_kind = status.start_kind;
     view.origin = status.lineage.origin;
     view.reason = status.reason;
@@ -191,15 +193,18 @@ Awaitable<Result<proto::GuestStats>> VmActor::guest_stats() {
     co_return co_await channel->stats();
 }
 
-// A machine made for one VMM is not carried on by another.
+// A machine that runs under one VMM is not carried on by another.
 Result<void> VmActor::fits_vmm() const {
     const auto present = vmm::name_of(host_.vmm.description().kind);
-    if (record_.vmm == present) return {};
-    return fail(Errc::unavailable, fmt::format("VM '{}' was made with {}, this server runs {}",
-                                               record_.name.text(), record_.vmm, present));
+    if (!status_.process || status_.vmm == present) return {};
+    return fail(Errc::unavailable,
+                fmt::format("VM '{}' runs under {}, and this server drives {}: set [vmm] kind back, or force "
+                            "its stop and start it again, which boots it under {}",
+                            record_.name.text(), status_.vmm, present, present));
 }
 
 std::unexpected<Error> VmActor::refuse(std::string_view wanted) const {
+    if (auto fits = fits_vmm(); !fits) return fail(std::move(fits.error()));
     return fail(Errc::conflict, refusal(record_.name.text(), status_.state, wanted));
 }
 
@@ -212,6 +217,7 @@ void VmActor::attach_guest(std::unique_ptr<vmm::Machine> machine) {
     guest_ = guest;
     agent_.reset();
     status_.process = shared->identity();
+    status_.vmm = vmm::name_of(host_.vmm.description().kind);
     status_.started_unix = unix_now();
     guest->channel->start();
     guest->tasks.spawn(feed_console(shared, console_));
@@ -254,10 +260,15 @@ Awaitable<void> VmActor::vmm_ended(const std::shared_ptr<Guest>& guest, vmm::Exi
     const auto state =
         next(status_.state, by_the_guest(exit.how) ? Event::guest_powered_off : Event::vmm_crashed);
     if (!state) co_return;
+    co_await note_end(*state, describe(exit));
+}
+
+// Nothing runs any more, without anybody having asked for it.
+Awaitable<void> VmActor::note_end(State state, std::string reason) {
     co_await detach_guest();
     co_await release_slot();
     status_.started_unix.reset();
-    enter(*state, describe(exit));
+    enter(state, std::move(reason));
     auto noted = co_await in_database([this](store::TenantDatabase& database) {
         return database.update_runtime(record_.id, status_.to_row());
     });
@@ -275,63 +286,82 @@ Awaitable<void> VmActor::take_over(bool settle_pause) {
     auto work = [self, settle_pause]() -> Awaitable<Result<void>> {
         auto turn = co_await self->operations_.turn();
         self->follow_policy();
-        if (!self->status_.process) co_return Result<void>{};
-        if (auto fits = self->fits_vmm(); !fits) {
-            // Left alone: with the other VMM the next server takes it over.
-            self->enter(self->status_.state, fits.error().what);
-            co_return fits;
-        }
-        const ProcessIdentity process = *self->status_.process;
-        auto machine = co_await self->host_.vmm.adopt(self->machine_spec(), process);
-        if (!machine) {
-            std::string reason = "the VMM was gone when the server started";
-            if (machine.error().code != Errc::not_found) {
-                reason = "the VMM could not be taken over: " + machine.error().what;
-                if (auto ended = co_await end_process(process); !ended) {
-                    log::error("stray VMM cannot be ended", {{"reason", ended.error().full()}});
-                }
-            }
-            self->status_.process.reset();
-            self->status_.started_unix.reset();
-            co_await self->release_slot();
-            self->enter(State::dead, reason);
-            auto query = [self](store::TenantDatabase& database) {
-                return database.update_runtime(self->record_.id, self->status_.to_row());
-            };
-            co_return co_await self->in_database(std::move(query));
-        }
-        const auto started_unix = self->status_.started_unix;
-        self->attach_guest(std::move(*machine));
-        self->status_.started_unix = started_unix;
-        const bool paused = self->status_.state == State::paused;
-        if (settle_pause) {
-            // Already there answers conflict, which is as good.
-            auto& vmm = *self->guest_->machine;
-            if (paused) {
-                (void)co_await vmm.pause();
-            } else {
-                (void)co_await vmm.resume();
-            }
-        }
-        if (settle_pause && !paused) {
-            // It may have been on its way out of a snapshot, with a clock that stood
-            // still.
-            auto renewed =
-                co_await self->guest_->channel->renew_identity(self->identity_for(Boot::again), settle_limit);
-            if (!renewed) {
-                log::warn("clock not stepped after an interrupted operation",
-                          {{"vm", self->record_.name.text()}, {"reason", renewed.error().what}});
-            }
-        }
-        if (paused) (void)co_await self->guest_->channel->hold_traffic();
-        self->publish();
-        self->changed_.notify();
-        co_return Result<void>{};
+        co_return co_await self->take_over_now(settle_pause);
     };
     auto taken = co_await on_strand(strand_, work);
     if (!taken) {
         log::error("VM not taken over", {{"vm", record_.name.text()}, {"reason", taken.error().full()}});
     }
+}
+
+Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
+    if (status_.state == State::suspended) co_await say_whether_it_can_wake();
+    if (!status_.process) co_return Result<void>{};
+    const ProcessIdentity process = *status_.process;
+    if (!fits_vmm()) co_return co_await leave_to_its_vmm(process);
+    auto machine = co_await host_.vmm.adopt(machine_spec(), process);
+    if (!machine) {
+        std::string reason = "the VMM was gone when the server started";
+        if (machine.error().code != Errc::not_found) {
+            reason = "the VMM could not be taken over: " + machine.error().what;
+            if (auto ended = co_await end_process(process); !ended) {
+                log::error("stray VMM cannot be ended", {{"reason", ended.error().full()}});
+            }
+        }
+        co_await note_end(State::dead, std::move(reason));
+        co_return Result<void>{};
+    }
+    const auto started_unix = status_.started_unix;
+    attach_guest(std::move(*machine));
+    status_.started_unix = started_unix;
+    const bool paused = status_.state == State::paused;
+    if (settle_pause) {
+        // Already there answers conflict, which is as good.
+        if (paused) {
+            (void)co_await guest_->machine->pause();
+        } else {
+            (void)co_await guest_->machine->resume();
+        }
+    }
+    if (settle_pause && !paused) {
+        // It may have been on its way out of a snapshot, with a clock that stood still.
+        auto renewed = co_await guest_->channel->renew_identity(identity_for(Boot::again), settle_limit);
+        if (!renewed) {
+            log::warn("clock not stepped after an interrupted operation",
+                      {{"vm", record_.name.text()}, {"reason", renewed.error().what}});
+        }
+    }
+    if (paused) (void)co_await guest_->channel->hold_traffic();
+    status_.reason.clear();
+    publish();
+    changed_.notify();
+    co_return Result<void>{};
+}
+
+// It runs on, and a server with its VMM takes it over; this one says so, and hears when it ends.
+Awaitable<Result<void>> VmActor::leave_to_its_vmm(ProcessIdentity process) {
+    if (!open_process(process)) {
+        co_await note_end(State::dead, "the VMM was gone when the server started");
+        co_return Result<void>{};
+    }
+    watchers_.spawn(watch_foreign(shared_from_this(), process));
+    auto refused = fits_vmm();
+    enter(status_.state, refused.error().what);
+    co_return refused;
+}
+
+Awaitable<void> VmActor::watch_foreign(std::shared_ptr<VmActor> self, ProcessIdentity process) {
+    auto running = launcher::Process::adopt(self->strand_, process);
+    if (running) co_await running->exited();
+    auto turn = co_await self->operations_.turn();
+    if (self->status_.process != process || !has_process(self->status_.state)) co_return;
+    co_await self->note_end(State::dead, "the VMM ended");
+}
+
+// Said before anybody tries; its files stay as they are.
+Awaitable<void> VmActor::say_whether_it_can_wake() {
+    auto config = co_await snapshot_to_wake_from();
+    enter(status_.state, config ? "" : "it cannot wake: " + config.error().what);
 }
 
 Awaitable<void> VmActor::let_go(Error reason) {

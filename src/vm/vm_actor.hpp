@@ -179,9 +179,14 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     void attach_guest(std::unique_ptr<vmm::Machine> machine);
     Awaitable<void> detach_guest();
     static Awaitable<void> watch(std::shared_ptr<VmActor> self, std::shared_ptr<Guest> guest);
+    static Awaitable<void> watch_foreign(std::shared_ptr<VmActor> self, ProcessIdentity process);
     static Awaitable<void> feed_console(std::shared_ptr<vmm::Machine> machine,
                                         std::shared_ptr<ConsoleLog> console);
     Awaitable<void> vmm_ended(const std::shared_ptr<Guest>& guest, vmm::Exit exit);
+    Awaitable<void> note_end(State state, std::string reason);
+    Awaitable<Result<void>> take_over_now(bool settle_pause);
+    Awaitable<Result<void>> leave_to_its_vmm(ProcessIdentity process);
+    Awaitable<void> say_whether_it_can_wake();
 
     void follow_policy();
     static Awaitable<void> save_now_and_then(std::shared_ptr<VmActor> self);

@@ -230,6 +230,7 @@ vmm::MachineSpec VmActor::machine_spec() const {
         spec.kernel_arguments += " " + config.guest.extra_kernel_arguments;
     }
     spec.rootfs = disk_file;
+    spec.track_dirty_pages = true;  // what incremental saves are made of
     if (status_.slot) spec.network = status_.slot->attachment;
     return spec;
 }

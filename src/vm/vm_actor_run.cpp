@@ -37,7 +37,6 @@ Awaitable<Result<void>> VmActor::start() {
 Awaitable<Result<void>> VmActor::start_now() {
     const auto starting = next(status_.state, Event::start_begun);
     if (!starting || status_.state == State::suspended) co_return refuse("started");
-    if (auto fits = fits_vmm(); !fits) co_return fits;
     auto intent = co_await journal("start", IntentData{record_.id});
     if (!intent) co_return fail(std::move(intent.error()));
     enter(*starting, "");
@@ -96,6 +95,7 @@ Awaitable<Result<void>> VmActor::stop(StopMode mode) {
                                                        "force the stop, which gives its memory up",
                                                        self->record_.name.text()));
         }
+        if (auto fits = self->fits_vmm(); !fits && mode == StopMode::graceful) co_return fits;
         // From here on it is carried through, whoever still waits for it.
         co_await ignore_cancellation();
         auto intent = co_await self->journal("stop", IntentData{self->record_.id});

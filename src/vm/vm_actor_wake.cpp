@@ -56,12 +56,12 @@ Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, 
 }
 
 Awaitable<Result<SnapshotConfig>> VmActor::snapshot_to_wake_from() const {
-    if (auto fits = fits_vmm(); !fits) co_return fail(std::move(fits.error()));
     auto read = [directory = directory()] { return read_snapshot(directory); };
     auto config = co_await on_pool(host_.files, std::move(read));
     if (!config) co_return fail(std::move(config.error()).at("read the saved memory"));
     if (const std::string obstacle = config->obstacle(host_.vmm.description()); !obstacle.empty())
-        co_return fail(Errc::unsupported, obstacle);
+        co_return fail(Errc::unsupported,
+                       obstacle + "; a forced stop gives its memory up, and a start then boots its disk");
     co_return config;
 }
 

@@ -176,6 +176,7 @@ store::VmRuntime VmStatus::to_row() const {
     if (slot) row.network = json::serialize(slot_json(*slot));
     row.lineage = lineage_text(lineage);
     row.policy = policy_text(policy);
+    row.vmm = vmm;
     return row;
 }
 
@@ -204,6 +205,7 @@ Result<VmStatus> VmStatus::from_row(const store::VmRuntime& row) {
     auto policy = parse_policy(row.policy);
     if (!policy) return fail(std::move(policy.error()));
     status.policy = *policy;
+    status.vmm = row.vmm;
     return status;
 }
 

@@ -31,7 +31,7 @@ struct VmRecord {
     NetworkMode network = NetworkMode::open;
     std::string machine_id;  // 32 hexadecimal digits
     std::int64_t created_unix = 0;
-    std::string vmm;  // "qemu": what its machine was made for
+    std::string vmm;  // "qemu": what ran it first; see VmStatus::vmm
     std::vector<std::string> warnings;
 
     [[nodiscard]] std::string to_json() const;
@@ -58,6 +58,7 @@ struct VmStatus {
     std::string start_kind = "boot";
     std::optional<std::int64_t> started_unix;
     std::optional<ProcessIdentity> process;
+    std::string vmm;  // "qemu": whose process or saved memory it has, or had last
     std::optional<Slot> slot;
     Lineage lineage;
     VmPolicy policy;

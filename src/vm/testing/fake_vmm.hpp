@@ -31,6 +31,7 @@ struct Script {
     bool guest_silent = false;     // the agent never answers
     bool guest_powers_off = true;  // when asked to shut down
     bool no_network = false;
+    vmm::Kind vmm_kind = vmm::Kind::qemu;  // of the servers that are opened from now on
 
     std::optional<Error> save_fails;
     std::optional<Error> restore_fails;
@@ -71,7 +72,9 @@ class FakeMachine final : public vmm::Machine {
 
 class FakeVmm final : public vmm::Vmm {
   public:
-    explicit FakeVmm(std::shared_ptr<Script> script) : script_{std::move(script)} {}
+    explicit FakeVmm(std::shared_ptr<Script> script) : script_{std::move(script)} {
+        description_.kind = script_->vmm_kind;
+    }
     [[nodiscard]] const vmm::Description& description() const override { return description_; }
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> start(const vmm::MachineSpec& spec) override;
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> restore(const vmm::MachineSpec&,
