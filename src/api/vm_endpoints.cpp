@@ -103,6 +103,14 @@ Awaitable<Result<Response>> change_state(Call& call, StateChange change) {
     co_return vm_response((*machine)->view());
 }
 
+// What a create says about the network: a whole policy, or its mode alone. Both speak noid-netd's JSON.
+Result<vm::NetworkSettings> network_settings(const wire::CreateVm& request) {
+    if (!request.policy) return vm::NetworkSettings{.mode = to_vm(request.network)};
+    auto settings = vm::NetworkSettings::from_json(wire::to_json(*request.policy));
+    if (!settings) return fail(std::move(settings).error().at("policy"));
+    return settings;
+}
+
 }  // namespace
 
 Awaitable<Result<Response>> create_vm(Call& call) {
@@ -114,12 +122,12 @@ Awaitable<Result<Response>> create_vm(Call& call) {
         request->idempotency_key = key;
     }
     if (auto checked = request->check(); !checked) co_return fail(std::move(checked).error());
-    if (request->policy)
-        co_return fail(Errc::unsupported, "this server takes no 'policy' at create");
     if (!request->ports.empty())
         co_return fail(Errc::unsupported, "this server publishes no ports; 'ports' must be empty");
     auto name = vm::VmName::parse(request->name);
     if (!name) co_return fail(std::move(name).error());
+    auto network = network_settings(*request);
+    if (!network) co_return fail(std::move(network).error());
     vm::CreateRequest create{.name = std::move(*name),
                              .cpus = request->cpus,
                              .memory = MiB{request->mem_mib},
@@ -127,7 +135,8 @@ Awaitable<Result<Response>> create_vm(Call& call) {
                              .labels = std::move(request->labels),
                              .env = std::move(request->env),
                              .image = std::move(request->image),
-                             .network = to_vm(request->network),
+                             .network = std::move(*network),
+                             .ports = {},
                              .boot = request->boot,
                              .idempotency_key = std::move(request->idempotency_key)};
     if (request->disk_mib) create.disk = MiB{*request->disk_mib};

@@ -315,7 +315,7 @@ Awaitable<std::string> Daemon::Impl::perform(StatsRequest request, uid_t user) {
 }
 
 Awaitable<std::string> Daemon::Impl::perform(RetainRequest request, uid_t user) {
-    const auto work = [&] { return pool_->retain(request.vms, user); };
+    const auto work = [&] { return pool_->retain(request, user); };
     const auto released = co_await in_kernel(work);
     keep_slots_ready();
     if (!released) co_return error_reply(released.error(), ErrorShape::with_code);

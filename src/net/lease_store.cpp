@@ -27,6 +27,8 @@ std::string file_name(std::uint32_t index) {
 std::string to_text(const Lease& lease) {
     json::object object{{"vm", lease.vm},
                         {"user", lease.user},
+                        {"server", lease.holder.server},
+                        {"run", lease.holder.run},
                         {"guest_mac", to_string(lease.guest_mac)},
                         {"policy", lease.policy.to_json()}};
     return json::serialize(object);
@@ -40,6 +42,8 @@ Result<Lease> parse_lease(std::string_view text) {
     wire::FieldReader fields{*value};
     fields.required("vm", lease.vm);
     fields.required("user", lease.user);
+    fields.optional("server", lease.holder.server);
+    fields.optional("run", lease.holder.run);
     fields.required("guest_mac", mac);
     const json::value* policy = fields.find("policy");
     const auto parsed_mac = parse_mac(mac);

@@ -10,6 +10,7 @@
 #include "base/error.hpp"
 #include "base/fd.hpp"
 #include "net/policy.hpp"
+#include "net/protocol.hpp"
 #include "net/slot_address.hpp"
 
 namespace noid::net {
@@ -18,6 +19,7 @@ namespace noid::net {
 struct Lease {
     std::string vm;
     uid_t user = 0;  // who asked for it; nobody else but root may change it
+    Holder holder;
     Mac guest_mac = inner::guest_mac;
     Policy policy;
 };

@@ -67,11 +67,24 @@ Result<Policy> parse_policy(const json::value& value) {
     return policy;
 }
 
+void read_holder(wire::FieldReader& fields, Holder& holder) {
+    fields.optional("server", holder.server);
+    fields.optional("run", holder.run);
+    if (holder.server.size() > max_holder_bytes) fields.must_be("server", "shorter");
+    if (holder.run.size() > max_holder_bytes) fields.must_be("run", "shorter");
+}
+
+void add_holder(json::object& object, const Holder& holder) {
+    if (!holder.server.empty()) object["server"] = holder.server;
+    if (!holder.run.empty()) object["run"] = holder.run;
+}
+
 Result<Request> parse_acquire(const json::value& value) {
     AcquireRequest request;
     std::optional<std::string> mac;
     wire::FieldReader fields{value};
     fields.required("vm", request.vm);
+    read_holder(fields, request.holder);
     fields.optional("guest_mac", mac);
     if (auto read = fields.done(); !read) return invalid_request(read.error());
     if (auto good = check_vm_id(request.vm); !good) return invalid_request(good.error());
@@ -118,6 +131,7 @@ Result<Request> parse_retain(const json::value& value) {
     RetainRequest request;
     wire::FieldReader fields{value};
     fields.required("vms", request.vms);
+    read_holder(fields, request.holder);
     if (auto read = fields.done(); !read) return invalid_request(read.error());
     if (request.vms.size() > max_slots) return fail(Errc::too_large, "invalid request: too many VMs");
     return request;
@@ -213,6 +227,7 @@ Result<Request> parse_request(std::string_view line) {
 std::string to_line(const AcquireRequest& request) {
     json::object object{{"op", "acquire"}, {"vm", request.vm}, {"policy", request.policy.to_json()}};
     if (request.guest_mac) object["guest_mac"] = to_string(*request.guest_mac);
+    add_holder(object, request.holder);
     return line_of(std::move(object));
 }
 
@@ -233,7 +248,9 @@ std::string to_line(const StatsRequest& request) {
 }
 
 std::string to_line(const RetainRequest& request) {
-    return line_of({{"op", "retain"}, {"vms", json::array(request.vms.begin(), request.vms.end())}});
+    json::object object{{"op", "retain"}, {"vms", json::array(request.vms.begin(), request.vms.end())}};
+    add_holder(object, request.holder);
+    return line_of(std::move(object));
 }
 
 std::string to_line(const DoctorRequest& /*request*/) {
@@ -283,6 +300,7 @@ std::string stats_reply(const std::vector<VmStats>& stats) {
     json::array vms;
     for (const auto& each : stats) {
         vms.push_back(json::object{{"vm", each.vm},
+                                   {"server", each.server},
                                    {"index", each.index},
                                    {"guest_ip", each.guest_ip.to_string()},
                                    {"mode", name_of(each.mode)},
@@ -378,6 +396,7 @@ Result<std::vector<VmStats>> parse_stats_reply(std::string_view line) {
         std::string mode;
         wire::FieldReader fields{each};
         fields.required("vm", vm.vm);
+        fields.optional("server", vm.server);
         fields.required("index", vm.index);
         read_address(fields, "guest_ip", vm.guest_ip);
         fields.required("mode", mode);

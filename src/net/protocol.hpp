@@ -12,6 +12,7 @@
 #include "base/error.hpp"
 #include "net/policy.hpp"
 #include "net/slot_address.hpp"
+#include "net/traffic.hpp"
 
 // What is said on netd's socket: one JSON object in one line each way, then netd closes. Shared by
 // daemon and client; no I/O.
@@ -20,6 +21,7 @@ namespace noid::net {
 inline constexpr std::size_t max_request_bytes = 256 * 1024;
 inline constexpr std::size_t max_reply_bytes = 16 * 1024 * 1024;
 inline constexpr std::size_t max_vm_id_bytes = 160;
+inline constexpr std::size_t max_holder_bytes = 64;  // of each part
 
 // The oldest three operations; their replies are kept byte for byte.
 struct SetupRequest {  // a bare TAP in the host's namespace
@@ -30,9 +32,17 @@ struct TeardownRequest {
 };
 struct StatusRequest {};
 
-// A slot for the VM; the same again if the VM has one (its policy is then replaced).
+// For whom a slot is asked, beyond the user: one server, and one process of it. Both empty: nobody said.
+struct Holder {
+    std::string server;
+    std::string run;
+    bool operator==(const Holder&) const = default;
+};
+
+// A slot for the VM; the same again if the VM has one (its policy and holder are then replaced).
 struct AcquireRequest {
     std::string vm;
+    Holder holder;
     std::optional<Mac> guest_mac;  // of a guest that was not made for slots
     Policy policy;
 };
@@ -49,8 +59,10 @@ struct PolicyRequest {
 struct StatsRequest {
     std::optional<std::string> vm;
 };
-// Gives back all slots of the asking user but those of these VMs.
+// Gives back what earlier processes of this server hold, but for these VMs. Slots of the asking user
+// only; what the asking process itself has acquired by now stays.
 struct RetainRequest {
+    Holder holder;
     std::vector<std::string> vms;
 };
 struct DoctorRequest {};
@@ -81,15 +93,10 @@ struct SlotDescription {
     std::uint32_t mtu = 1500;
 };
 
-struct Traffic {
-    std::uint64_t bytes = 0;
-    std::uint64_t packets = 0;
-    bool operator==(const Traffic&) const = default;
-};
-
 // Since the VM got its slot.
 struct VmStats {
     std::string vm;
+    std::string server;  // of its holder
     std::uint32_t index = 0;
     Ipv4 guest_ip;
     Mode mode = Mode::open;

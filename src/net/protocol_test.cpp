@@ -48,7 +48,9 @@ TEST(Request, WrittenAndReadAgainIsTheSame) {
     EXPECT_FALSE(parse<PolicyRequest>(to_line(PolicyRequest{"v", {}})).policy);
     EXPECT_EQ(parse<PolicyRequest>(to_line(PolicyRequest{"v", acquire.policy})).policy, acquire.policy);
     EXPECT_FALSE(parse<StatsRequest>(to_line(StatsRequest{})).vm);
-    EXPECT_EQ(parse<RetainRequest>(to_line(RetainRequest{{"a", "b"}})).vms.size(), 2U);
+    const auto retain = parse<RetainRequest>(to_line(RetainRequest{{"server", "run"}, {"a", "b"}}));
+    EXPECT_EQ(retain.vms.size(), 2U);
+    EXPECT_EQ(retain.holder, (Holder{"server", "run"}));
     parse<DoctorRequest>(to_line(DoctorRequest{}));
 }
 

@@ -168,13 +168,19 @@ Result<SlotDescription> SlotPool::acquire(const AcquireRequest& request, uid_t u
         if (!may_touch(user, held_.at(index).lease.user))
             return fail(Errc::conflict, fmt::format("VM id '{}' is taken by another user", request.vm));
         if (auto set = set_policy(request.vm, request.policy, user); !set) return fail(set.error());
+        Lease& lease = held_.at(index).lease;
+        if (lease.holder != request.holder) {
+            lease.holder = request.holder;
+            if (auto kept = lease_store_.put(index, lease); !kept) return fail(kept.error());
+        }
         return describe(index, held_.at(index));
     }
 
     const auto index = obtain();
     if (!index) return fail(index.error());
     Held held;
-    held.lease = {request.vm, user, request.guest_mac.value_or(inner::guest_mac), request.policy};
+    held.lease = {request.vm, user, request.holder, request.guest_mac.value_or(inner::guest_mac),
+                  request.policy};
     held.serial = ++last_serial_;
     held.mtu = ready_.extract(*index).mapped();
     // From here on the slot is as if it had been given back, until all has worked.
@@ -200,11 +206,16 @@ Result<bool> SlotPool::release(const std::string& vm, uid_t user) {
     return true;
 }
 
-Result<std::vector<std::string>> SlotPool::retain(const std::vector<std::string>& vms, uid_t user) {
-    const std::set<std::string> kept{vms.begin(), vms.end()};
+Result<std::vector<std::string>> SlotPool::retain(const RetainRequest& request, uid_t user) {
+    const std::set<std::string> kept{request.vms.begin(), request.vms.end()};
+    const auto is_leaked = [&](const Lease& lease) {
+        const bool is_own = !request.holder.run.empty() && lease.holder.run == request.holder.run;
+        return lease.user == user && lease.holder.server == request.holder.server && !is_own &&
+               !kept.contains(lease.vm);
+    };
     std::vector<std::string> released;
     for (const auto& [index, held] : held_)
-        if (held.lease.user == user && !kept.contains(held.lease.vm)) released.push_back(held.lease.vm);
+        if (is_leaked(held.lease)) released.push_back(held.lease.vm);
     for (const auto& vm : released)
         if (auto gone = release(vm, user); !gone) return fail(gone.error());
     return released;
@@ -236,6 +247,7 @@ Result<std::vector<VmStats>> SlotPool::stats(const std::optional<std::string>& v
         auto stats = kernel_.read_stats(index);
         if (!stats) return fail(stats.error());
         stats->vm = held.lease.vm;
+        stats->server = held.lease.holder.server;
         stats->mode = held.lease.policy.mode;
         all.push_back(std::move(*stats));
     }

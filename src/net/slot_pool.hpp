@@ -62,7 +62,8 @@ class SlotPool {
     [[nodiscard]] Result<SlotDescription> acquire(const AcquireRequest& request, uid_t user);
     // False: the VM had none. What is left to do with the slot, tidy() does.
     [[nodiscard]] Result<bool> release(const std::string& vm, uid_t user);
-    [[nodiscard]] Result<std::vector<std::string>> retain(const std::vector<std::string>& vms, uid_t user);
+    // The VMs that lost their slots.
+    [[nodiscard]] Result<std::vector<std::string>> retain(const RetainRequest& request, uid_t user);
     [[nodiscard]] Result<Policy> set_policy(const std::string& vm, const Policy& policy, uid_t user);
     [[nodiscard]] Result<Policy> policy(const std::string& vm, uid_t user) const;
     [[nodiscard]] Result<std::vector<VmStats>> stats(const std::optional<std::string>& vm, uid_t user);

@@ -99,8 +99,8 @@ Awaitable<Result<std::vector<net::VmStats>>> Client::stats(std::optional<std::st
     return parsed(ask(net::to_line(net::StatsRequest{std::move(vm)})), &net::parse_stats_reply);
 }
 
-Awaitable<Result<std::vector<std::string>>> Client::retain(std::vector<std::string> vms) const {
-    return parsed(ask(net::to_line(net::RetainRequest{std::move(vms)})), &net::parse_retain_reply);
+Awaitable<Result<std::vector<std::string>>> Client::retain(const net::RetainRequest& request) const {
+    return parsed(ask(net::to_line(request)), &net::parse_retain_reply);
 }
 
 Awaitable<Result<std::vector<net::Finding>>> Client::doctor() const {

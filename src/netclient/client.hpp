@@ -33,8 +33,8 @@ class Client {
     Awaitable<Result<net::Policy>> set_policy(std::string vm, net::Policy policy) const;
     // Of one VM, or of all that this user has.
     Awaitable<Result<std::vector<net::VmStats>>> stats(std::optional<std::string> vm = {}) const;
-    // Gives back this user's slots but those of `vms`; the VMs that lost theirs.
-    Awaitable<Result<std::vector<std::string>>> retain(std::vector<std::string> vms) const;
+    // The VMs that lost their slots.
+    Awaitable<Result<std::vector<std::string>>> retain(const net::RetainRequest& request) const;
     Awaitable<Result<std::vector<net::Finding>>> doctor() const;
 
     [[nodiscard]] const std::filesystem::path& socket() const noexcept { return socket_; }

@@ -3,21 +3,23 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "base/random.hpp"
 
 namespace noid::netclient {
 
 namespace {
 
-net::Mode mode_of(vm::NetworkMode mode) {
-    switch (mode) {
-        case vm::NetworkMode::none:
-            return net::Mode::none;
-        case vm::NetworkMode::egress:
-            return net::Mode::egress;
-        case vm::NetworkMode::open:
-            return net::Mode::open;
-    }
-    std::unreachable();
+void add(vm::NetworkNumbers& sum, const net::VmStats& stats) {
+    const auto count = [](net::Traffic& total, const net::Traffic& one) {
+        total.bytes += one.bytes;
+        total.packets += one.packets;
+    };
+    count(sum.sent, stats.sent);
+    count(sum.received, stats.received);
+    count(sum.forged, stats.forged);
+    count(sum.isolated, stats.isolated);
+    count(sum.denied, stats.denied);
+    sum.connections += stats.connections;
 }
 
 vm::Slot slot_of(const net::SlotDescription& given) {
@@ -35,6 +37,9 @@ std::optional<Error> error_in(const auto& result) {
 }
 
 }  // namespace
+
+DaemonNetwork::DaemonNetwork(std::filesystem::path socket)
+    : client_{std::move(socket)}, run_{random_hex(8)} {}
 
 bool DaemonNetwork::is_out_of_service(const std::optional<Error>& error) {
     const bool is_out = error && (error->code == Errc::unavailable || error->code == Errc::forbidden);
@@ -62,7 +67,43 @@ Awaitable<void> DaemonNetwork::give_back_owed() {
     }
 }
 
-Awaitable<Result<std::optional<vm::Slot>>> DaemonNetwork::acquire(std::string vm_id, vm::NetworkMode mode) {
+// Safe to be said by several requests at once: netd leaves alone what this process has acquired.
+Awaitable<void> DaemonNetwork::give_back_leaked() {
+    net::RetainRequest request;
+    {
+        const std::scoped_lock lock{mutex_};
+        if (!retained_) co_return;
+        request.vms = *retained_;
+    }
+    request.holder = holder();
+    const auto released = co_await client_.retain(request);
+    if (is_out_of_service(error_in(released))) co_return;
+    if (released) {
+        for (const auto& vm : *released) log::warn("leaked network slot given back", {{"vm_id", vm}});
+    } else {
+        log::error("leaked network slots are not given back", {{"reason", released.error().full()}});
+    }
+    const std::scoped_lock lock{mutex_};
+    retained_.reset();
+}
+
+net::Holder DaemonNetwork::holder() const {
+    const std::scoped_lock lock{mutex_};
+    return {server_id_, run_};
+}
+
+Awaitable<void> DaemonNetwork::retain(std::string server_id, std::vector<std::string> vm_ids) {
+    {
+        const std::scoped_lock lock{mutex_};
+        server_id_ = std::move(server_id);
+        retained_ = std::move(vm_ids);
+    }
+    co_await give_back_leaked();
+}
+
+Awaitable<Result<std::optional<vm::Slot>>> DaemonNetwork::acquire(std::string vm_id,
+                                                                  vm::NetworkSettings settings) {
+    co_await give_back_leaked();
     {
         // A VM that is started again keeps the slot that it could not give back.
         const std::scoped_lock lock{mutex_};
@@ -70,7 +111,8 @@ Awaitable<Result<std::optional<vm::Slot>>> DaemonNetwork::acquire(std::string vm
     }
     net::AcquireRequest request;
     request.vm = std::move(vm_id);
-    request.policy.mode = mode_of(mode);
+    request.holder = holder();
+    request.policy = std::move(settings);
     const auto given = co_await client_.acquire(request);
     if (is_out_of_service(error_in(given))) co_return std::nullopt;
     if (!given) co_return fail(Error{given.error()}.at("network"));
@@ -88,6 +130,30 @@ Awaitable<Result<void>> DaemonNetwork::release(std::string vm_id) {
     if (!released) co_return fail(Error{released.error()}.at("network"));
     co_await give_back_owed();
     co_return Result<void>{};
+}
+
+Awaitable<Result<void>> DaemonNetwork::policy(std::string vm_id, vm::NetworkSettings settings) {
+    const auto set = co_await client_.set_policy(std::move(vm_id), std::move(settings));
+    if (!set) co_return fail(Error{set.error()}.at("network"));
+    co_return Result<void>{};
+}
+
+Awaitable<Result<vm::NetworkNumbers>> DaemonNetwork::numbers(std::string vm_id) {
+    const auto stats = co_await client_.stats(std::move(vm_id));
+    if (!stats) co_return fail(Error{stats.error()}.at("network"));
+    vm::NetworkNumbers numbers;
+    for (const auto& each : *stats) add(numbers, each);
+    co_return numbers;
+}
+
+Awaitable<Result<vm::NetworkNumbers>> DaemonNetwork::total_numbers() {
+    const auto stats = co_await client_.stats();
+    if (!stats) co_return fail(Error{stats.error()}.at("network"));
+    const std::string server = holder().server;
+    vm::NetworkNumbers numbers;
+    for (const auto& each : *stats)
+        if (each.server == server) add(numbers, each);
+    co_return numbers;
 }
 
 std::string DaemonNetwork::unavailable_reason() const {

@@ -16,21 +16,31 @@ namespace noid::netclient {
 // meantime is given back then.
 class DaemonNetwork final : public vm::Network {
   public:
-    explicit DaemonNetwork(std::filesystem::path socket) : client_{std::move(socket)} {}
+    explicit DaemonNetwork(std::filesystem::path socket);
 
-    Awaitable<Result<std::optional<vm::Slot>>> acquire(std::string vm_id, vm::NetworkMode mode) override;
+    Awaitable<Result<std::optional<vm::Slot>>> acquire(std::string vm_id,
+                                                       vm::NetworkSettings settings) override;
     Awaitable<Result<void>> release(std::string vm_id) override;
+    Awaitable<Result<void>> policy(std::string vm_id, vm::NetworkSettings settings) override;
+    Awaitable<Result<vm::NetworkNumbers>> numbers(std::string vm_id) override;
+    Awaitable<Result<vm::NetworkNumbers>> total_numbers() override;
+    Awaitable<void> retain(std::string server_id, std::vector<std::string> vm_ids) override;
     [[nodiscard]] std::string unavailable_reason() const override;
 
   private:
     // Notes how a request went. True: there is no network on this host now.
     bool is_out_of_service(const std::optional<Error>& error);
     Awaitable<void> give_back_owed();
+    Awaitable<void> give_back_leaked();
+    [[nodiscard]] net::Holder holder() const;
 
     Client client_;
+    const std::string run_;  // this process
     mutable std::mutex mutex_;
     std::optional<std::string> unavailable_;  // why, since the last request
     std::set<std::string> owed_;              // VMs that are gone and whose slots netd still holds
+    std::string server_id_;
+    std::optional<std::vector<std::string>> retained_;  // to be said to netd yet
 };
 
 }  // namespace noid::netclient

@@ -131,7 +131,7 @@ TEST_F(NetClient, DoesNotWaitForEver) {
 TEST_F(NetClient, NetworkGivesTheSlotAsTheEngineWantsIt) {
     start().answers = {net::slot_reply(slot()) + "\n"};
     DaemonNetwork network{socket_};
-    const auto given = run(network.acquire("vm", vm::NetworkMode::egress)).value().value();
+    const auto given = run(network.acquire("vm", {.mode = net::Mode::egress, .rules = {}})).value().value();
     EXPECT_EQ(given.index, 3U);
     EXPECT_EQ(given.address, "172.16.0.14");
     EXPECT_EQ(given.attachment.netns, "/run/netns/noid3");
@@ -144,11 +144,11 @@ TEST_F(NetClient, NetworkGivesTheSlotAsTheEngineWantsIt) {
 
 TEST_F(NetClient, NetworkIsOptional) {
     DaemonNetwork network{socket_};
-    EXPECT_FALSE(run(network.acquire("vm", vm::NetworkMode::open)).value());
+    EXPECT_FALSE(run(network.acquire("vm", {})).value());
     EXPECT_NE(network.unavailable_reason().find("is noid-netd running?"), std::string::npos);
     start().answers = {
         net::error_reply(Error{Errc::limit_exceeded, "all slots", {}}, net::ErrorShape::with_code) + "\n"};
-    EXPECT_EQ(run(network.acquire("vm", vm::NetworkMode::open)).error().code, Errc::limit_exceeded);
+    EXPECT_EQ(run(network.acquire("vm", {})).error().code, Errc::limit_exceeded);
 }
 
 TEST_F(NetClient, NetworkGivesBackLaterWhatItCouldNotGiveBack) {
@@ -158,7 +158,7 @@ TEST_F(NetClient, NetworkGivesBackLaterWhatItCouldNotGiveBack) {
     start().answers = {net::slot_reply(slot()) + "\n", net::release_reply(true) + "\n",
                        net::release_reply(false) + "\n"};
     // This one was started again: its slot is its own once more.
-    EXPECT_TRUE(run(network.acquire("back", vm::NetworkMode::open)).value());
+    EXPECT_TRUE(run(network.acquire("back", {})).value());
     ASSERT_EQ(daemon_->asked.size(), 2U);
     EXPECT_EQ(daemon_->asked[1], net::to_line(net::ReleaseRequest{"gone"}));
     EXPECT_TRUE(run(network.release("other")));

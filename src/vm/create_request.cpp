@@ -58,6 +58,8 @@ Result<void> check(const CreateRequest& request, const config::ServerConfig::Lim
         return fail(Errc::invalid, fmt::format("the idempotency key is longer than {} bytes", longest_key));
     }
     if (auto env = wire::check_env(request.env); !env) return env;
+    if (auto network = check(request.network); !network) return network;
+    if (auto ports = check(request.ports); !ports) return ports;
     return check_labels(request);
 }
 
@@ -87,7 +89,11 @@ std::string fingerprint(const CreateRequest& request) {
     object["labels"] = json::value_from(request.labels);
     object["env"] = json::value_from(request.env);
     object["image"] = request.image;
-    object["network"] = name_of(request.network);
+    object["network"] = request.network.to_json();
+    json::array ports;
+    for (const PublishedPort& port : request.ports)
+        ports.push_back(json::array{port.guest, port.host, port.public_access});
+    object["ports"] = std::move(ports);
     if (request.boot) object["boot"] = true;
     return sha256_hex(json::serialize(object));
 }

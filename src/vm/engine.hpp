@@ -2,12 +2,14 @@
 
 #include <boost/asio/io_context.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/async.hpp"
 #include "base/error.hpp"
 #include "config/server_config.hpp"
+#include "vm/port_registry.hpp"
 #include "vm/tenant.hpp"
 #include "vmm/vmm.hpp"
 
@@ -25,6 +27,7 @@ struct EngineNumbers {  // for /metrics
     std::uint64_t memory_bytes = 0;
     double cpu_seconds = 0;
     std::uint64_t disk_bytes = 0;
+    std::optional<NetworkNumbers> network;  // of the VMs that have one now, together
 };
 
 // Everything below the API: users, tenants, VMs. One per server process and data directory; holds
@@ -59,6 +62,8 @@ class Engine {
 
     // Measured now, from /proc and the file system.
     virtual Awaitable<EngineNumbers> numbers() const = 0;
+    // Which ports of the host are to be published, now and as it changes.
+    [[nodiscard]] virtual PortRegistry& ports() = 0;
     [[nodiscard]] virtual const vmm::Description& vmm() const = 0;
 
     // Lets go of every VM without stopping it (they run on and are taken over by the next server).

@@ -309,7 +309,7 @@ TEST_F(EngineTest, WithoutANetworkAVmRunsAndSaysSo) {
         auto created = co_await ann->create(request("web"));
         EXPECT_EQ(created->vm.warnings, std::vector<std::string>{"no network: switched off in this test"});
         auto alone = request("alone");
-        alone.network = NetworkMode::none;
+        alone.network.mode = NetworkMode::none;
         created = co_await ann->create(alone);
         EXPECT_TRUE(created->vm.warnings.empty());
         co_await close();

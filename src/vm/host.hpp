@@ -9,6 +9,7 @@
 #include "channel/agent_channel.hpp"
 #include "config/server_config.hpp"
 #include "vm/network.hpp"
+#include "vm/port_registry.hpp"
 #include "vm/template_store.hpp"
 #include "vmm/vmm.hpp"
 #include "volume/volume.hpp"
@@ -32,6 +33,7 @@ struct Host {
     const volume::Volume& volume;  // of the data directory
     const TemplateStore& templates;
     Network& network;
+    PortRegistry& ports;
     ChannelFactory make_channel;
     StepHook at_step;
 };

@@ -63,6 +63,7 @@ LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique
             *volume_,
             templates_,
             *network_,
+            ports_,
             std::move(parts.make_channel),
             std::move(parts.at_step)} {}
 
@@ -319,6 +320,7 @@ Awaitable<EngineNumbers> LocalEngine::numbers() const {
         numbers.disk_bytes = disk_usage(users).value_or(0);
     };
     co_await on_pool(files_, std::move(measure));
+    if (auto counted = co_await network_->total_numbers()) numbers.network = *counted;
     co_return numbers;
 }
 

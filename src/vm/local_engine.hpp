@@ -38,6 +38,7 @@ class LocalEngine final : public Engine {
     Awaitable<Result<std::vector<User>>> users() override;
     Awaitable<Result<User>> delete_user(std::string name) override;
     Awaitable<EngineNumbers> numbers() const override;
+    [[nodiscard]] PortRegistry& ports() override { return ports_; }
     [[nodiscard]] const vmm::Description& vmm() const override { return vmm_->description(); }
     Awaitable<void> close() override;
 
@@ -69,6 +70,7 @@ class LocalEngine final : public Engine {
     const config::ServerConfig config_;
     const std::unique_ptr<vmm::Vmm> vmm_;
     const std::unique_ptr<Network> network_;
+    PortRegistry ports_;
     const DataDirectory directory_;
     const std::unique_ptr<volume::Volume> volume_;
     const TemplateStore templates_;

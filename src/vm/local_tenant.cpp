@@ -94,6 +94,7 @@ void LocalTenant::forget(const std::shared_ptr<VmActor>& actor) {
         const std::unique_lock lock{mutex_};
         std::erase(vms_, actor);
     }
+    host_.ports.remove(*actor);
     context_->revision.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -175,14 +176,16 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
     record.labels = std::move(request.labels);
     record.env = std::move(request.env);
     record.image = request.image;
-    record.network = request.network;
+    record.network = std::move(request.network);
     record.machine_id = random_hex(16);
     record.created_unix = unix_now();
     record.vmm = vmm::name_of(host_.vmm.description().kind);
     if (!request.idempotency_key.empty()) {
         making.replay = store::Replay{request.idempotency_key, fingerprint_now, "", record.created_unix};
     }
-    auto actor = VmActor::create(host_, context_, std::move(record), VmStatus{});
+    VmStatus status;
+    status.ports = request.ports;
+    auto actor = VmActor::create(host_, context_, std::move(record), std::move(status));
     auto reservation = reserve(actor, request.idempotency_key);
     if (!reservation) {
         // The first request with this key may have come to its end since the look above.
@@ -190,6 +193,8 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
         if (answered && *answered) co_return std::move(**answered);
         co_return fail(std::move(reservation.error()));
     }
+    if (auto assigned = host_.ports.assign(actor, request.ports); !assigned)
+        co_return fail(std::move(assigned.error()));
     if (auto made = co_await actor->make(std::move(making)); !made) co_return fail(std::move(made.error()));
     reservation->keep();
     co_return Created{actor->view(), false};
@@ -213,8 +218,8 @@ Awaitable<Result<VmView>> LocalTenant::create_from(Origin origin, VmName name, s
     record.env = config.env;
     record.image = config.image;
     record.network = config.network;
-    if (config.has_memory && !config.has_network && config.network != NetworkMode::none) {
-        record.network = NetworkMode::none;
+    if (config.has_memory && !config.has_network && config.network.mode != NetworkMode::none) {
+        record.network.mode = NetworkMode::none;
         record.warnings.push_back("no network: the checkpoint was made of a VM without one");
     }
     record.machine_id = random_hex(16);

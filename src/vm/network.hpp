@@ -3,11 +3,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/async.hpp"
 #include "base/error.hpp"
 #include "proto/messages.hpp"
-#include "vm/types.hpp"
+#include "vm/network_settings.hpp"
 #include "vmm/vmm.hpp"
 
 namespace noid::vm {
@@ -28,11 +29,23 @@ class Network {
     Network& operator=(const Network&) = delete;
     virtual ~Network() = default;
 
-    // A slot for one VM; the same VM asked for twice gets the same slot. nullopt: there is no
-    // network on this host now; the VM runs without, and unavailable_reason() says why.
-    virtual Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkMode mode) = 0;
+    // A slot for one VM, with these settings in force; the same VM asked for twice gets the same slot.
+    // nullopt: there is no network on this host now; the VM runs without, and unavailable_reason() says
+    // why.
+    virtual Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkSettings settings) = 0;
     // Gives back the slot of that VM; not an error when it has none.
     virtual Awaitable<Result<void>> release(std::string vm_id) = 0;
+    // Other settings for a VM that has a slot, in force when this returns. not_found when it has none,
+    // unavailable when the service does not answer.
+    virtual Awaitable<Result<void>> policy(std::string vm_id, NetworkSettings settings) = 0;
+    // Errors as policy().
+    virtual Awaitable<Result<NetworkNumbers>> numbers(std::string vm_id) = 0;
+    // Of all VMs of this server together.
+    virtual Awaitable<Result<NetworkNumbers>> total_numbers() = 0;
+    // Once, before the first acquire(): which server this is, and which of its VMs have slots. Slots
+    // that an earlier process of this server held for other VMs are given back, now or, when the service
+    // does not answer, before the first acquire() that it does answer.
+    virtual Awaitable<void> retain(std::string server_id, std::vector<std::string> vm_ids) = 0;
     [[nodiscard]] virtual std::string unavailable_reason() const = 0;
 };
 
@@ -40,10 +53,18 @@ class Network {
 class NoNetwork final : public Network {
   public:
     explicit NoNetwork(std::string reason) : reason_{std::move(reason)} {}
-    Awaitable<Result<std::optional<Slot>>> acquire(std::string, NetworkMode) override {
+    Awaitable<Result<std::optional<Slot>>> acquire(std::string, NetworkSettings) override {
         co_return std::nullopt;
     }
     Awaitable<Result<void>> release(std::string) override { co_return Result<void>{}; }
+    Awaitable<Result<void>> policy(std::string, NetworkSettings) override {
+        co_return fail(Errc::unavailable, reason_);
+    }
+    Awaitable<Result<NetworkNumbers>> numbers(std::string) override {
+        co_return fail(Errc::unavailable, reason_);
+    }
+    Awaitable<Result<NetworkNumbers>> total_numbers() override { co_return fail(Errc::unavailable, reason_); }
+    Awaitable<void> retain(std::string, std::vector<std::string>) override { co_return; }
     [[nodiscard]] std::string unavailable_reason() const override { return reason_; }
 
   private:

@@ -35,7 +35,7 @@ TEST(VmRecord, SurvivesJson) {
     record.labels = {{"k", "v \"quoted\""}};
     record.env = {"A=ü", "B=\n"};
     record.image = "debian";
-    record.network = NetworkMode::egress;
+    record.network.mode = NetworkMode::egress;
     record.machine_id = std::string(32, 'f');
     record.created_unix = 1'700'000'000;
     record.vmm = "qemu";

@@ -354,6 +354,10 @@ Awaitable<Result<void>> LocalTenant::recover(std::shared_ptr<const WorkingDirect
             const std::unique_lock lock{mutex_};
             vms_.push_back(actor);
         }
+        if (auto assigned = host_.ports.assign(actor, actor->published_ports()); !assigned) {
+            log::error("VM's ports are not published",
+                       {{"vm", vm.row.name}, {"reason", assigned.error().full()}});
+        }
         takeovers.spawn(actor->take_over(vm.settle));
     }
     co_await takeovers.join();

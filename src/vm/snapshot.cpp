@@ -70,7 +70,7 @@ std::string SnapshotConfig::to_json() const {
     object["mem_mib"] = memory.count;
     object["disk_mib"] = disk.count;
     object["image"] = image;
-    object["network"] = name_of(network);
+    object["network"] = network_settings_to_file(network);
     object["env"] = json::value_from(env);
     object["vmm"] = vmm;
     object["vmm_version"] = vmm_version;
@@ -90,7 +90,6 @@ Result<SnapshotConfig> SnapshotConfig::from_json(std::string_view text) {
     if (!value) return fail(Errc::corrupt, "config.json: " + value.error().what);
     SnapshotConfig config;
     std::int64_t format = 0;
-    std::string network_text{name_of(config.network)};
     std::int64_t paused_us = 0;
     wire::FieldReader fields{*value};
     fields.required("format", format);
@@ -107,7 +106,6 @@ Result<SnapshotConfig> SnapshotConfig::from_json(std::string_view text) {
     fields.required("mem_mib", config.memory.count);
     fields.required("disk_mib", config.disk.count);
     fields.optional("image", config.image);
-    fields.optional("network", network_text);
     fields.optional("env", config.env);
     fields.required("vmm", config.vmm);
     fields.required("vmm_version", config.vmm_version);
@@ -122,9 +120,11 @@ Result<SnapshotConfig> SnapshotConfig::from_json(std::string_view text) {
     if (auto read = fields.done(); !read) return fail(Errc::corrupt, "config.json: " + read.error().what);
     if (format != snapshot_format)
         return fail(Errc::unsupported, fmt::format("config.json: format {} is not known here", format));
-    const auto network = parse_network_mode(network_text);
-    if (!network) return fail(Errc::corrupt, "config.json: unknown network mode");
-    config.network = *network;
+    if (const json::value* network = fields.find("network")) {
+        auto settings = network_settings_from_file(*network);
+        if (!settings) return fail(std::move(settings.error()).at("config.json"));
+        config.network = std::move(*settings);
+    }
     config.paused = std::chrono::microseconds{paused_us};
     return config;
 }

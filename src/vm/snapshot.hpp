@@ -39,7 +39,7 @@ struct SnapshotConfig {
     MiB memory;
     MiB disk;
     std::string image;
-    NetworkMode network = NetworkMode::open;
+    NetworkSettings network;
     std::vector<std::string> env;
     std::string vmm;  // "qemu"
     std::string vmm_version;

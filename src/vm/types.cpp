@@ -42,23 +42,4 @@ std::optional<State> parse_state(std::string_view text) noexcept {
     return std::nullopt;
 }
 
-std::string_view name_of(NetworkMode mode) noexcept {
-    switch (mode) {
-        case NetworkMode::none:
-            return "none";
-        case NetworkMode::egress:
-            return "egress";
-        case NetworkMode::open:
-            return "open";
-    }
-    return "open";
-}
-
-std::optional<NetworkMode> parse_network_mode(std::string_view text) noexcept {
-    for (const NetworkMode mode : {NetworkMode::none, NetworkMode::egress, NetworkMode::open}) {
-        if (name_of(mode) == text) return mode;
-    }
-    return std::nullopt;
-}
-
 }  // namespace noid::vm

@@ -10,6 +10,7 @@
 
 #include "base/error.hpp"
 #include "base/units.hpp"
+#include "vm/network_settings.hpp"
 
 namespace noid::vm {
 
@@ -42,10 +43,6 @@ enum class State : std::uint8_t {
 [[nodiscard]] std::string_view name_of(State state) noexcept;  // as the API spells it
 [[nodiscard]] std::optional<State> parse_state(std::string_view text) noexcept;
 
-enum class NetworkMode : std::uint8_t { none, egress, open };
-[[nodiscard]] std::string_view name_of(NetworkMode mode) noexcept;
-[[nodiscard]] std::optional<NetworkMode> parse_network_mode(std::string_view text) noexcept;
-
 struct CreateRequest {
     VmName name;
     std::uint32_t cpus = 1;
@@ -54,7 +51,8 @@ struct CreateRequest {
     std::map<std::string, std::string> labels;  // at most 64, key and value at most 256 bytes
     std::vector<std::string> env;               // "K=V" for every session in the VM
     std::string image;                          // empty: the configured rootfs
-    NetworkMode network = NetworkMode::open;
+    NetworkSettings network;
+    std::vector<PublishedPort> ports;
     bool boot = false;            // boot, whatever it could wake from
     std::string idempotency_key;  // same key, same request: the first answer again
 };
@@ -72,6 +70,8 @@ struct VmView {
     std::int64_t created_unix = 0;             // seconds
     std::optional<std::int64_t> started_unix;  // of the present boot
     std::string address;                       // outer address, empty without a network
+    NetworkSettings network;
+    std::vector<PublishedPort> ports;
     std::string vmm;                           // "qemu", "firecracker"
     std::string start_kind;                    // "boot", "template", "golden", "checkpoint", "suspension"
     std::string origin;                        // id of the checkpoint it was made from or put back to
@@ -82,6 +82,7 @@ struct VmView {
     std::optional<double> cpu_seconds;         // of the VMM process
     std::optional<std::uint64_t> guest_memory_available;
     std::optional<std::uint64_t> guest_disk_free;
+    std::optional<NetworkNumbers> network_numbers;  // filled by details(), where there is a network
     std::optional<std::string> agent_version;
     std::optional<std::string> guest_os;
 };

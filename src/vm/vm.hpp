@@ -52,6 +52,20 @@ class Vm {
     // invalid when a period is too short.
     virtual Awaitable<Result<void>> set_policy(VmPolicy policy) = 0;
 
+    // What the VM may reach. Kept with the VM: the same after a stop, a wake, a restore and a restart of
+    // the server; clones begin with it. Thread-safe, no I/O.
+    [[nodiscard]] virtual NetworkSettings network() const = 0;
+    // In whatever state the VM is. Holds when this returns: connections that it denies are cut.
+    // `unavailable` when the VM has a network and noid-netd does not answer; then nothing has changed.
+    virtual Awaitable<Result<void>> set_network(NetworkSettings settings) = 0;
+    // Since the VM got its place on the network. `unavailable` when it has none now.
+    virtual Awaitable<Result<NetworkNumbers>> network_numbers() = 0;
+    // Ports of the host that lead to the guest. Kept with the VM, not copied into clones. The engine sees
+    // that no two VMs have the same (`conflict`) and tells Engine::ports(); who listens there connects to
+    // the guest with open() of a proto::TcpConnect, which wakes the VM if it is suspended.
+    [[nodiscard]] virtual std::vector<PublishedPort> published_ports() const = 0;
+    virtual Awaitable<Result<void>> set_published_ports(std::vector<PublishedPort> ports) = 0;
+
     // Waits until the VM is running and its agent answered, waking it if it is suspended. `conflict`
     // when it is paused, stopped or dead.
     virtual Awaitable<Result<void>> ready(std::chrono::milliseconds limit) = 0;

@@ -86,13 +86,15 @@ VmView VmActor::render(const Host& host, const VmRecord& record, const VmStatus&
     view.vmm = status.vmm.empty() ? record.vmm : status.vmm;
     view.start_kind = status.start_kind;
     view.origin = status.lineage.origin;
+    view.network = status.network ? *status.network : record.network;
+    view.ports = status.ports;
     view.reason = status.reason;
     view.warnings = record.warnings;
     if (!status.notice.empty()) view.warnings.push_back(status.notice);
     if (!has_process(status.state)) return view;
     view.started_unix = status.started_unix;
     if (status.slot) view.address = status.slot->address;
-    const bool network_wanted = record.network != NetworkMode::none && status.state != State::creating;
+    const bool network_wanted = view.network.mode != NetworkMode::none && status.state != State::creating;
     if (network_wanted && !status.slot) {
         view.warnings.push_back("no network: " + host.network.unavailable_reason());
     }

@@ -83,6 +83,11 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<CheckpointView>> checkpoint(CheckpointRequest request) override;
     [[nodiscard]] VmPolicy policy() const override;
     Awaitable<Result<void>> set_policy(VmPolicy policy) override;
+    [[nodiscard]] NetworkSettings network() const override;
+    Awaitable<Result<void>> set_network(NetworkSettings settings) override;
+    Awaitable<Result<NetworkNumbers>> network_numbers() override;
+    [[nodiscard]] std::vector<PublishedPort> published_ports() const override;
+    Awaitable<Result<void>> set_published_ports(std::vector<PublishedPort> ports) override;
     Awaitable<Result<void>> ready(std::chrono::milliseconds limit) override;
     Awaitable<Result<std::shared_ptr<channel::Session>>> open(proto::SessionSpec spec) override;
     Awaitable<Result<std::shared_ptr<channel::Session>>> attach(proto::SessionId id,
@@ -156,6 +161,10 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<void>> remove_files();
     Awaitable<void> remove_checkpoints();
     Awaitable<void> release_slot();
+    [[nodiscard]] const NetworkSettings& network_settings() const;
+    [[nodiscard]] VmRecord present_record() const;
+    Awaitable<Result<void>> set_network_now(NetworkSettings settings);
+    Awaitable<Result<void>> apply_network(NetworkSettings settings);
 
     [[nodiscard]] SnapshotConfig describe_snapshot() const;
     Awaitable<Result<bool>> lay_out_basis();

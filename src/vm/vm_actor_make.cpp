@@ -202,13 +202,12 @@ Awaitable<void> VmActor::unmake(Progress progress) {
 // --- boot --------------------------------------------------------------------------------------------
 
 Awaitable<Result<std::optional<Slot>>> VmActor::acquire_slot(bool wanted) {
-    if (!wanted || record_.network == NetworkMode::none) co_return std::optional<Slot>{};
-    co_return co_await host_.network.acquire(record_.id, record_.network);
+    if (!wanted) co_return std::optional<Slot>{};
+    co_return co_await host_.network.acquire(record_.id, network_settings());
 }
 
 Awaitable<void> VmActor::release_slot() {
     status_.slot.reset();
-    if (record_.network == NetworkMode::none) co_return;
     auto released = co_await host_.network.release(record_.id);
     if (!released) {
         log::warn("network slot not given back",

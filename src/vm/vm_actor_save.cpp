@@ -39,7 +39,7 @@ SnapshotConfig VmActor::describe_snapshot() const {
     config.memory = record_.memory;
     config.disk = record_.disk;
     config.image = record_.image;
-    config.network = record_.network;
+    config.network = network_settings();
     config.env = record_.env;
     config.set_vmm(host_.vmm.description());
     if (agent_) config.agent_version = agent_->version;

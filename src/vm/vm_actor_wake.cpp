@@ -22,7 +22,7 @@ using namespace std::chrono_literals;
 // its disk has moved on and the snapshot is of no use any more.
 Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, bool& ran) {
     if (config.has_network && !status_.slot) {
-        auto slot = co_await host_.network.acquire(record_.id, record_.network);
+        auto slot = co_await host_.network.acquire(record_.id, network_settings());
         if (!slot) co_return fail(std::move(slot.error()));
         if (!*slot) {
             co_return fail(Errc::unavailable, "it was saved with a network, and there is none now: " +
@@ -221,7 +221,7 @@ Awaitable<Result<void>> VmActor::prepare_successor(const Rewind& rewind) {
         if (auto removed = remove_tree(successor); !removed) return removed;
         if (::mkdir(successor.c_str(), 0700) != 0) return fail_errno(errno, "create a directory");
         auto made = unfold_snapshot(host_.volume, rewind.place, successor);
-        if (made) made = write_record(successor, record_);
+        if (made) made = write_record(successor, present_record());
         if (!made) (void)remove_tree(successor);
         return made;
     };

@@ -82,18 +82,47 @@ Result<Lineage> parse_lineage(std::string_view text) {
     return lineage;
 }
 
-std::string policy_text(const VmPolicy& policy) {
-    if (policy == VmPolicy{}) return {};
+json::array ports_json(const std::vector<PublishedPort>& ports) {
+    json::array array;
+    for (const PublishedPort& port : ports) {
+        array.push_back(
+            json::object{{"guest", port.guest}, {"host", port.host}, {"public", port.public_access}});
+    }
+    return array;
+}
+
+Result<std::vector<PublishedPort>> parse_ports(const json::value& value) {
+    if (!value.is_array()) return fail(Errc::corrupt, "published ports: not an array");
+    std::vector<PublishedPort> ports;
+    for (const json::value& each : value.get_array()) {
+        PublishedPort port;
+        wire::FieldReader fields{each};
+        fields.required("guest", port.guest);
+        fields.required("host", port.host);
+        fields.required("public", port.public_access);
+        if (auto read = fields.done(); !read)
+            return fail(Errc::corrupt, "published ports: " + read.error().what);
+        ports.push_back(port);
+    }
+    return ports;
+}
+
+// What is set for the VM while it exists; empty: all as it was made.
+std::string policy_text(const VmStatus& status) {
+    const VmPolicy& policy = status.policy;
+    if (policy == VmPolicy{} && !status.network && status.ports.empty()) return {};
     json::object object;
+    if (status.network) object["network"] = status.network->to_json();
+    if (!status.ports.empty()) object["ports"] = ports_json(status.ports);
     if (policy.checkpoint_every) object["checkpoint_every_s"] = policy.checkpoint_every->count();
     object["checkpoint_keep"] = policy.checkpoint_keep;
     if (policy.idle_suspend) object["idle_suspend_s"] = policy.idle_suspend->count();
     return json::serialize(object);
 }
 
-Result<VmPolicy> parse_policy(std::string_view text) {
-    VmPolicy policy;
-    if (text.empty()) return policy;
+Result<void> parse_policy(std::string_view text, VmStatus& status) {
+    VmPolicy& policy = status.policy;
+    if (text.empty()) return {};
     auto value = wire::parse_json(text);
     if (!value) return fail(Errc::corrupt, "policy: " + value.error().what);
     std::optional<std::int64_t> every;
@@ -105,7 +134,17 @@ Result<VmPolicy> parse_policy(std::string_view text) {
     if (auto read = fields.done(); !read) return fail(Errc::corrupt, "policy: " + read.error().what);
     if (every) policy.checkpoint_every = std::chrono::seconds{*every};
     if (idle) policy.idle_suspend = std::chrono::seconds{*idle};
-    return policy;
+    if (const json::value* member = fields.find("network")) {
+        auto network = NetworkSettings::from_json(*member);
+        if (!network) return fail(Errc::corrupt, "policy: network: " + network.error().what);
+        status.network = std::move(*network);
+    }
+    if (const json::value* member = fields.find("ports")) {
+        auto ports = parse_ports(*member);
+        if (!ports) return fail(std::move(ports.error()));
+        status.ports = std::move(*ports);
+    }
+    return {};
 }
 
 }  // namespace
@@ -121,7 +160,7 @@ std::string VmRecord::to_json() const {
     object["labels"] = json::value_from(labels);
     object["env"] = json::value_from(env);
     object["image"] = image;
-    object["network"] = name_of(network);
+    object["network"] = network_settings_to_file(network);
     object["machine_id"] = machine_id;
     object["created_unix"] = created_unix;
     object["vmm"] = vmm;
@@ -134,7 +173,6 @@ Result<VmRecord> VmRecord::from_json(std::string_view text) {
     if (!value) return fail(Errc::corrupt, "vm.json: " + value.error().what);
     std::int64_t format = 0;
     std::string name_text;
-    std::string network_text;
     wire::FieldReader fields{*value};
     fields.required("format", format);
     fields.required("name", name_text);
@@ -151,15 +189,16 @@ Result<VmRecord> VmRecord::from_json(std::string_view text) {
     fields.required("labels", record.labels);
     fields.required("env", record.env);
     fields.required("image", record.image);
-    fields.required("network", network_text);
     fields.required("machine_id", record.machine_id);
     fields.required("created_unix", record.created_unix);
     fields.required("vmm", record.vmm);
     fields.optional("warnings", record.warnings);
     if (auto read = fields.done(); !read) return fail(Errc::corrupt, "vm.json: " + read.error().what);
-    const auto network = parse_network_mode(network_text);
-    if (!network) return fail(Errc::corrupt, "vm.json: unknown network mode");
-    record.network = *network;
+    const json::value* network = fields.find("network");
+    if (network == nullptr) return fail(Errc::corrupt, "vm.json: no network settings");
+    auto settings = network_settings_from_file(*network);
+    if (!settings) return fail(std::move(settings.error()).at("vm.json"));
+    record.network = std::move(*settings);
     return record;
 }
 
@@ -175,7 +214,7 @@ store::VmRuntime VmStatus::to_row() const {
     }
     if (slot) row.network = json::serialize(slot_json(*slot));
     row.lineage = lineage_text(lineage);
-    row.policy = policy_text(policy);
+    row.policy = policy_text(*this);
     row.vmm = vmm;
     return row;
 }
@@ -202,9 +241,7 @@ Result<VmStatus> VmStatus::from_row(const store::VmRuntime& row) {
     auto lineage = parse_lineage(row.lineage);
     if (!lineage) return fail(std::move(lineage.error()));
     status.lineage = std::move(*lineage);
-    auto policy = parse_policy(row.policy);
-    if (!policy) return fail(std::move(policy.error()));
-    status.policy = *policy;
+    if (auto policy = parse_policy(row.policy, status); !policy) return fail(std::move(policy.error()));
     status.vmm = row.vmm;
     return status;
 }

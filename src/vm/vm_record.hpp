@@ -28,7 +28,7 @@ struct VmRecord {
     std::map<std::string, std::string> labels;
     std::vector<std::string> env;
     std::string image;
-    NetworkMode network = NetworkMode::open;
+    NetworkSettings network;
     std::string machine_id;  // 32 hexadecimal digits
     std::int64_t created_unix = 0;
     std::string vmm;  // "qemu": what ran it first; see VmStatus::vmm
@@ -62,6 +62,8 @@ struct VmStatus {
     std::optional<Slot> slot;
     Lineage lineage;
     VmPolicy policy;
+    std::optional<NetworkSettings> network;  // when they are no more what the record says
+    std::vector<PublishedPort> ports;
     std::string notice;  // for the view's warnings, not kept over a restart of the server
 
     [[nodiscard]] store::VmRuntime to_row() const;

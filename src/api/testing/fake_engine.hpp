@@ -124,6 +124,18 @@ class FakeVm final : public vm::Vm, public std::enable_shared_from_this<FakeVm> 
         policy_ = policy;
         co_return Result<void>{};
     }
+    [[nodiscard]] vm::NetworkSettings network() const override { return view_.network; }
+    Awaitable<Result<void>> set_network(vm::NetworkSettings settings) override {
+        view_.network = std::move(settings);
+        co_return Result<void>{};
+    }
+    Awaitable<Result<vm::NetworkNumbers>> network_numbers() override { co_return vm::NetworkNumbers{}; }
+    [[nodiscard]] std::vector<vm::PublishedPort> published_ports() const override { return view_.ports; }
+    // Tells no registry.
+    Awaitable<Result<void>> set_published_ports(std::vector<vm::PublishedPort> ports) override {
+        view_.ports = std::move(ports);
+        co_return Result<void>{};
+    }
     Awaitable<Result<void>> ready(std::chrono::milliseconds) override { co_return Result<void>{}; }
     Awaitable<Result<std::shared_ptr<channel::Session>>> open(proto::SessionSpec spec) override;
     Awaitable<Result<std::shared_ptr<channel::Session>>> attach(proto::SessionId id,
@@ -187,6 +199,7 @@ class FakeEngine final : public vm::Engine {
     Awaitable<Result<std::vector<vm::User>>> users() override;
     Awaitable<Result<vm::User>> delete_user(std::string name) override;
     Awaitable<vm::EngineNumbers> numbers() const override { co_return vm::EngineNumbers{}; }
+    [[nodiscard]] vm::PortRegistry& ports() override { return ports_; }
     [[nodiscard]] const vmm::Description& vmm() const override { return description_; }
     Awaitable<void> close() override { co_return; }
 
@@ -194,6 +207,7 @@ class FakeEngine final : public vm::Engine {
 
   private:
     Witness witness_;
+    vm::PortRegistry ports_;
     vmm::Description description_;
     std::map<std::string, std::shared_ptr<vm::Tenant>> tenants_;  // by token
 };

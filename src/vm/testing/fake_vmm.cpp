@@ -198,11 +198,12 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::adopt(const vmm::Machi
     co_return std::make_unique<FakeMachine>(script_, std::move(*process), spec.directory);
 }
 
-Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, NetworkMode) {
+Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, NetworkSettings settings) {
     const std::lock_guard lock{script_->mutex};
     if (script_->network_fails) co_return fail(*script_->network_fails);
     if (script_->no_network) co_return std::optional<Slot>{};
     script_->slots.insert(vm_id);
+    script_->network[vm_id] = std::move(settings);
     Slot slot;
     slot.index = static_cast<std::uint32_t>(script_->slots.size());
     slot.attachment.tap = "tap0";
@@ -213,7 +214,33 @@ Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, N
 Awaitable<Result<void>> FakeNetwork::release(std::string vm_id) {
     const std::lock_guard lock{script_->mutex};
     script_->slots.erase(vm_id);
+    script_->network.erase(vm_id);
     co_return Result<void>{};
+}
+Awaitable<Result<void>> FakeNetwork::policy(std::string vm_id, NetworkSettings settings) {
+    const std::lock_guard lock{script_->mutex};
+    if (script_->network_fails) co_return fail(*script_->network_fails);
+    if (!script_->slots.contains(vm_id)) co_return fail(Errc::not_found, "no slot");
+    script_->network[vm_id] = std::move(settings);
+    co_return Result<void>{};
+}
+Awaitable<Result<NetworkNumbers>> FakeNetwork::numbers(std::string vm_id) {
+    const std::lock_guard lock{script_->mutex};
+    if (!script_->slots.contains(vm_id)) co_return fail(Errc::not_found, "no slot");
+    NetworkNumbers numbers;
+    numbers.sent = {100, 1};
+    numbers.connections = script_->connections;
+    co_return numbers;
+}
+Awaitable<Result<NetworkNumbers>> FakeNetwork::total_numbers() {
+    co_return NetworkNumbers{};
+}
+Awaitable<void> FakeNetwork::retain(std::string server_id, std::vector<std::string> vm_ids) {
+    const std::lock_guard lock{script_->mutex};
+    script_->server_id = std::move(server_id);
+    std::erase_if(script_->slots,
+                  [&](const std::string& lent) { return std::ranges::find(vm_ids, lent) == vm_ids.end(); });
+    co_return;
 }
 
 }  // namespace noid::vm

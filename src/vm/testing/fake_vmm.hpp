@@ -38,8 +38,11 @@ struct Script {
 
     std::vector<ProcessIdentity> processes;  // all that were ever started
     std::vector<vmm::SnapshotKind> saves;
-    std::set<std::string> slots;              // lent now
-    std::vector<proto::Identity> identities;  // given to guests, in order
+    std::set<std::string> slots;                     // lent now
+    std::map<std::string, NetworkSettings> network;  // in force, by VM's id
+    std::uint32_t connections = 0;                   // of every VM
+    std::string server_id;                           // as retain() was told
+    std::vector<proto::Identity> identities;         // given to guests, in order
     std::vector<std::string> steps;
 };
 
@@ -93,8 +96,12 @@ class FakeVmm final : public vmm::Vmm {
 class FakeNetwork final : public Network {
   public:
     explicit FakeNetwork(std::shared_ptr<Script> script) : script_{std::move(script)} {}
-    Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkMode mode) override;
+    Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkSettings settings) override;
     Awaitable<Result<void>> release(std::string vm_id) override;
+    Awaitable<Result<void>> policy(std::string vm_id, NetworkSettings settings) override;
+    Awaitable<Result<NetworkNumbers>> numbers(std::string vm_id) override;
+    Awaitable<Result<NetworkNumbers>> total_numbers() override;
+    Awaitable<void> retain(std::string server_id, std::vector<std::string> vm_ids) override;
     [[nodiscard]] std::string unavailable_reason() const override { return "switched off in this test"; }
 
   private:
