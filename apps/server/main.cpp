@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "golden_command.hpp"
 #include "migrate_command.hpp"
 #include "serve_command.hpp"
+#include "storage_command.hpp"
 #include "user_command.hpp"
 
 namespace {
@@ -152,6 +154,35 @@ int say_how_to_update() {
     return 0;
 }
 
+// The commands about the pool that VM data may be in.
+class StorageCommands {
+  public:
+    StorageCommands(CLI::App& app, SettingFlags& flags) {
+        using Verb = noid::server::StorageVerb;
+        CLI::App& storage = *app.add_subcommand("storage", "The btrfs image that VM data may be in");
+        storage.require_subcommand(1);
+        for (const auto& [name, help, verb] :
+             {std::tuple{"status", "Say what there is and what it takes", Verb::status},
+              std::tuple{"mount", "Mount it, as a start of the server does", Verb::mount},
+              std::tuple{"unmount", "Unmount it; refused while VMs run", Verb::unmount}}) {
+            CLI::App& made = *storage.add_subcommand(name, help);
+            flags.add_to(made);
+            commands_.emplace_back(&made, verb);
+        }
+    }
+
+    // The command that was given, if it was one of these.
+    [[nodiscard]] std::optional<noid::server::StorageVerb> chosen() const {
+        for (const auto& [parsed, verb] : commands_) {
+            if (parsed->parsed()) return verb;
+        }
+        return std::nullopt;
+    }
+
+  private:
+    std::vector<std::pair<CLI::App*, noid::server::StorageVerb>> commands_;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -180,6 +211,7 @@ int main(int argc, char** argv) {
         ->check(CLI::NonNegativeNumber);
     const UserCommands users{app, flags};
     const GoldenCommands golden{app, flags};
+    const StorageCommands storage{app, flags};
 
     try {
         app.parse(argc, argv);
@@ -195,6 +227,7 @@ int main(int argc, char** argv) {
     if (update->parsed()) return say_how_to_update();
     if (migrate->parsed()) return noid::server::migrate(flags.source(), migrate_from);
     if (const auto command = golden.chosen()) return noid::server::golden(flags.source(), *command);
+    if (const auto verb = storage.chosen()) return noid::server::storage(flags.source(), *verb);
     if (const auto command = users.chosen()) return noid::server::administer_users(flags.source(), *command);
     return noid::server::serve(flags.source(), ready_fd);
 }

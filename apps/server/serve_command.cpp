@@ -18,6 +18,7 @@
 #include "api/server.hpp"
 #include "base/log.hpp"
 #include "netclient/daemon_network.hpp"
+#include "storage_command.hpp"
 #include "vm/local_engine.hpp"
 #include "vmm_choice/choose.hpp"
 
@@ -99,6 +100,10 @@ int serve(const config::ConfigSource& source, int ready_fd) {
     std::signal(SIGPIPE, SIG_IGN);
     set_up_log(config->logging);
     raise_descriptor_limit();
+    if (const auto prepared = prepare_storage(*config); !prepared) {
+        fmt::print(stderr, "Error: {}\n", prepared.error().full());
+        return 1;
+    }
 
     asio::io_context loop{static_cast<int>(config->server.workers)};
     asio::thread_pool pool{4};

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <charconv>
 
+#include "volume/pool.hpp"
+
 namespace noid::vm {
 
 namespace fs = std::filesystem;
@@ -82,9 +84,12 @@ Result<DataDirectory> DataDirectory::open(fs::path path) {
         return fail_errno(errno, fmt::format("make {} private", path.string()));
     auto lock = take_lock(path);
     if (!lock) return fail(std::move(lock.error()));
-    DataDirectory directory{std::move(path), std::move(*lock)};
-    for (const char* part : {"users", "images", "golden", "templates"}) {
-        if (auto made = make_directory(directory.path_ / part); !made) return fail(std::move(made.error()));
+    auto storage = volume::storage_root(path);
+    if (!storage) return fail(std::move(storage.error()));
+    DataDirectory directory{std::move(path), std::move(*storage), std::move(*lock)};
+    for (const fs::path& part :
+         {directory.images(), directory.users(), directory.golden(), directory.templates()}) {
+        if (auto made = make_directory(part); !made) return fail(std::move(made.error()));
     }
     return directory;
 }

@@ -40,23 +40,27 @@ class TenantPaths {
 class DataDirectory {
   public:
     // Makes the directory (0700) and its fixed parts. conflict when another server has it; the
-    // message names its pid. Blocking.
+    // message names its pid. unavailable when VMs are in a pool that is not mounted. Blocking.
     [[nodiscard]] static Result<DataDirectory> open(std::filesystem::path path);
 
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+    // Where the data of VMs are: the pool in it (volume/pool.hpp), or itself.
+    [[nodiscard]] const std::filesystem::path& storage() const noexcept { return storage_; }
     [[nodiscard]] std::filesystem::path database() const { return path_ / "noid.db"; }
     [[nodiscard]] std::filesystem::path images() const { return path_ / "images"; }
-    [[nodiscard]] std::filesystem::path golden() const { return path_ / "golden"; }
-    [[nodiscard]] std::filesystem::path templates() const { return path_ / "templates"; }
-    [[nodiscard]] std::filesystem::path users() const { return path_ / "users"; }
+    [[nodiscard]] std::filesystem::path golden() const { return storage_ / "golden"; }
+    [[nodiscard]] std::filesystem::path templates() const { return storage_ / "templates"; }
+    [[nodiscard]] std::filesystem::path users() const { return storage_ / "users"; }
     [[nodiscard]] TenantPaths tenant(std::string_view user_id) const {
         return TenantPaths{users() / user_id};
     }
 
   private:
-    DataDirectory(std::filesystem::path path, Fd lock) : path_{std::move(path)}, lock_{std::move(lock)} {}
+    DataDirectory(std::filesystem::path path, std::filesystem::path storage, Fd lock)
+        : path_{std::move(path)}, storage_{std::move(storage)}, lock_{std::move(lock)} {}
 
     std::filesystem::path path_;
+    std::filesystem::path storage_;
     Fd lock_;
 };
 

@@ -179,7 +179,7 @@ class Examination {
 
     void set_aside(const fs::path& place, const std::string& what) {
         if (!repairs()) return report(place, what);
-        const fs::path shelter = directory_.path() / "lost+found";
+        const fs::path shelter = directory_.storage() / "lost+found";
         std::string name = place.lexically_relative(directory_.users()).string();
         std::ranges::replace(name, '/', '_');
         if (::mkdir(shelter.c_str(), 0700) != 0 && errno != EEXIST)
@@ -205,7 +205,7 @@ class Examination {
             report(directory_.golden(), config.error().what + "; creates boot instead");
         for (const char* name : {".new-golden", "golden.next"}) {
             std::error_code ignored;
-            const fs::path place = directory_.path() / name;
+            const fs::path place = directory_.storage() / name;
             if (fs::is_directory(place, ignored)) remains(place, "what is left of a change of golden");
         }
     }

@@ -12,6 +12,7 @@
 
 #include "base/file.hpp"
 #include "vm/data_directory.hpp"
+#include "volume/pool.hpp"
 
 namespace noid::vm {
 
@@ -48,7 +49,9 @@ Result<Golden> Golden::open(const fs::path& data_dir) {
         if (errno == EWOULDBLOCK) return fail(Errc::conflict, "golden is being changed by another program");
         return fail_errno(errno, "lock golden");
     }
-    Golden golden{data_dir, std::move(*lock)};
+    auto storage = volume::storage_root(data_dir);
+    if (!storage) return fail(std::move(storage.error()));
+    Golden golden{std::move(*storage), std::move(*lock)};
     if (::mkdir(golden.present().c_str(), 0700) != 0 && errno != EEXIST)
         return fail_errno(errno, "create the directory of golden");
     return golden;
@@ -64,10 +67,10 @@ Result<Golden::Status> Golden::status() const {
 
 Result<fs::path> Golden::find_checkpoint(std::string_view id) const {
     if (!is_checkpoint_id(id)) return fail(Errc::invalid, "a checkpoint's id has 16 hexadecimal digits");
-    auto users = names_in(data_dir_ / "users");
+    auto users = names_in(storage_ / "users");
     if (!users) return fail(std::move(users.error()));
     for (const std::string& user : *users) {
-        const fs::path checkpoints = TenantPaths{data_dir_ / "users" / user}.checkpoints();
+        const fs::path checkpoints = TenantPaths{storage_ / "users" / user}.checkpoints();
         auto vms = names_in(checkpoints);
         if (!vms) continue;
         for (const std::string& vm : *vms) {
@@ -85,7 +88,7 @@ Result<void> Golden::succeed(const fs::path& next) const {
     // Now `next` is what was golden.
     if (auto removed = remove_tree(previous()); !removed) return removed;
     if (::rename(next.c_str(), previous().c_str()) != 0) return fail_errno(errno, "keep the previous golden");
-    const auto directory = open_directory(data_dir_);
+    const auto directory = open_directory(storage_);
     if (!directory) return fail(directory.error());
     return sync_directory(*directory);
 }
@@ -97,16 +100,16 @@ Result<SnapshotConfig> Golden::promote(std::string_view checkpoint_id) const {
     if (!config) return config;
     if (!config->has_memory)
         return fail(Errc::invalid, "the checkpoint is of a VM that was not running; golden needs its memory");
-    const fs::path next = data_dir_ / next_name;
-    for (const fs::path& left : {next, SnapshotDraft::place(data_dir_, draft_id)}) {
+    const fs::path next = storage_ / next_name;
+    for (const fs::path& left : {next, SnapshotDraft::place(storage_, draft_id)}) {
         if (auto removed = remove_tree(left); !removed) return fail(std::move(removed.error()));
     }
 
-    const auto directory = open_directory(data_dir_);
+    const auto directory = open_directory(storage_);
     if (!directory) return fail(directory.error());
     auto volume = volume::probe(*directory);
     if (!volume) return fail(std::move(volume.error()));
-    auto draft = SnapshotDraft::create(data_dir_, draft_id);
+    auto draft = SnapshotDraft::create(storage_, draft_id);
     if (!draft) return fail(std::move(draft.error()));
     if (auto unfolded = unfold_snapshot(**volume, *place, draft->directory()); !unfolded)
         return fail(std::move(unfolded.error()));
@@ -130,7 +133,7 @@ Result<SnapshotConfig> Golden::rollback() const {
 }
 
 Result<void> Golden::clear() const {
-    const fs::path next = data_dir_ / next_name;
+    const fs::path next = storage_ / next_name;
     if (auto removed = remove_tree(next); !removed) return removed;
     if (::mkdir(next.c_str(), 0700) != 0) return fail_errno(errno, "create the directory of golden");
     return succeed(next);

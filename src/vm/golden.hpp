@@ -33,14 +33,13 @@ class Golden {
     [[nodiscard]] Result<void> clear() const;
 
   private:
-    Golden(std::filesystem::path data_dir, Fd lock)
-        : data_dir_{std::move(data_dir)}, lock_{std::move(lock)} {}
-    [[nodiscard]] std::filesystem::path present() const { return data_dir_ / "golden"; }
-    [[nodiscard]] std::filesystem::path previous() const { return data_dir_ / "golden.previous"; }
+    Golden(std::filesystem::path storage, Fd lock) : storage_{std::move(storage)}, lock_{std::move(lock)} {}
+    [[nodiscard]] std::filesystem::path present() const { return storage_ / "golden"; }
+    [[nodiscard]] std::filesystem::path previous() const { return storage_ / "golden.previous"; }
     [[nodiscard]] Result<std::filesystem::path> find_checkpoint(std::string_view id) const;
     [[nodiscard]] Result<void> succeed(const std::filesystem::path& next) const;
 
-    std::filesystem::path data_dir_;
+    std::filesystem::path storage_;
     Fd lock_;
 };
 

@@ -13,6 +13,7 @@
 #include "vm/stray_processes.hpp"
 #include "vm/task_group.hpp"
 #include "vm/usage.hpp"
+#include "volume/pool.hpp"
 
 namespace noid::vm {
 
@@ -71,9 +72,7 @@ Awaitable<Result<std::unique_ptr<Engine>>> LocalEngine::open(EngineParts parts) 
     // Once, before anything runs: these few files may be waited for.
     auto directory = DataDirectory::open(parts.config.paths.data_dir);
     if (!directory) co_return fail(std::move(directory.error()));
-    const auto place = open_directory(directory->users());
-    if (!place) co_return fail(place.error());
-    auto volume = volume::probe(*place);
+    auto volume = volume::probe_storage(parts.config.paths.data_dir, directory->users());
     if (!volume) co_return fail(std::move(volume.error()));
     auto users = store::UserDatabase::open(directory->database());
     if (!users) co_return fail(std::move(users.error()));

@@ -98,8 +98,8 @@ Result<void> mount_image(const fs::path& data_dir, const Fd& image) {
         *device = std::move(*attached);
     }
     // What VMs give up is given back to the disk below.
-    if (::mount((*device)->path.c_str(), point.c_str(), "btrfs",
-                MS_NOATIME | MS_NODEV | MS_NOSUID | MS_NOEXEC, "discard=async") != 0)
+    if (::mount((*device)->path.c_str(), point.c_str(), "btrfs", MS_NOATIME | MS_NODEV | MS_NOSUID,
+                "discard=async") != 0)
         return fail_errno(errno, "mount the pool");
     return {};
 }
@@ -301,10 +301,10 @@ Result<PoolUsage> pool_usage(const fs::path& data_dir) {
     return usage;
 }
 
-Result<std::unique_ptr<Volume>> probe_storage(const fs::path& data_dir) {
+Result<std::unique_ptr<Volume>> probe_storage(const fs::path& data_dir, const fs::path& directory) {
     const auto root = storage_root(data_dir);
     if (!root) return fail(root.error());
-    const auto place = open_directory(*root);
+    const auto place = open_directory(directory);
     if (!place) return fail(place.error());
     auto volume = probe(*place);
     if (!volume || *root == data_dir) return volume;

@@ -44,8 +44,10 @@ struct PoolUsage {
 // not_found when there is no pool.
 [[nodiscard]] Result<PoolUsage> pool_usage(const std::filesystem::path& data_dir);
 
-// How files are cloned at storage_root(). In a pool, a clone is refused with no_space also when the disk
-// below the image is nearly full: the pool itself does not see that, and a guest's write would fail instead.
-[[nodiscard]] Result<std::unique_ptr<Volume>> probe_storage(const std::filesystem::path& data_dir);
+// How files are cloned in `directory`, which is below storage_root(). In a pool, a clone is refused with
+// no_space also when the disk below the image is nearly full: the pool itself does not see that, and a
+// guest's write would fail instead.
+[[nodiscard]] Result<std::unique_ptr<Volume>> probe_storage(const std::filesystem::path& data_dir,
+                                                            const std::filesystem::path& directory);
 
 }  // namespace noid::volume

@@ -40,7 +40,7 @@ class PoolTest : public ::testing::Test {
         return *read_file(*storage_root(data_) / name, 1 << 20);
     }
     [[nodiscard]] Result<void> clone(const std::string& from, const std::string& to) const {
-        const auto volume = probe_storage(data_);
+        const auto volume = probe_storage(data_, *storage_root(data_));
         if (!volume) return fail(volume.error());
         const auto directory = open_directory(*storage_root(data_));
         return (*volume)->clone({*directory, from}, {*directory, to});
@@ -56,7 +56,7 @@ TEST_F(PoolTest, LetsAHostThatSharesNoBlocksCloneForNothing) {
     ASSERT_TRUE(state) << state.error().full();
     ASSERT_EQ(state->use, PoolState::Use::mounted) << state->reason;
     EXPECT_EQ(*storage_root(data_), data_ / "pool");
-    EXPECT_TRUE((*probe_storage(data_))->clones_are_free());
+    EXPECT_TRUE((*probe_storage(data_, *storage_root(data_)))->clones_are_free());
     struct stat status {};
     ASSERT_EQ(::stat((data_ / "pool").c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777U, 0700U);
@@ -154,7 +154,7 @@ TEST_F(PoolTest, SaysWhyItCannotBeMade) {
     EXPECT_EQ(state->use, PoolState::Use::unavailable);
     EXPECT_NE(state->reason.find("mkfs.btrfs"), std::string::npos) << state->reason;
     EXPECT_TRUE(fs::is_empty(data_));
-    EXPECT_FALSE((*probe_storage(data_))->clones_are_free());
+    EXPECT_FALSE((*probe_storage(data_, *storage_root(data_)))->clones_are_free());
 }
 
 TEST_F(PoolTest, DoesNotStartWithoutTheVmsThatAreInIt) {

@@ -116,6 +116,7 @@ class Server:
                 "netd_socket": str(self.directory / "netd.sock"),
             },
             "vmm": {"kind": VMM},
+            "storage": {"pool": "never"},  # tests/e2e/test_storage.py mounts one
             "logging": {"level": "debug"},
         }
         for name, table in settings.items():
