@@ -1,16 +1,23 @@
 // The floor for commands in a guest: the agent at the end of its socket, with nothing between but the
-// channel, on one thread. Prints one number per line: microseconds per command, or bytes per second.
+// channel, on one thread. Prints one number per line: microseconds per command, or bytes per second. With "-"
+// for the socket it serves any number of them: it reads their names, one per line, and prints each again when
+// the command has ended there.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/read_until.hpp>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -28,6 +35,7 @@ struct Task {
     std::vector<std::string> command;
     int runs = 1;
     bool throughput = false;
+    bool print = true;
 };
 
 channel::AgentChannel::Connect connect_to(std::string path) {
@@ -70,11 +78,39 @@ Awaitable<Result<void>> measure(std::shared_ptr<channel::AgentChannel> agent, Ta
         auto bytes = co_await run_once(*agent, task);
         if (!bytes) co_return fail(std::move(bytes).error());
         const std::chrono::duration<double> took = Clock::now() - start;
-        fmt::print("{:.1f}\n",
-                   task.throughput ? static_cast<double>(*bytes) / took.count() : took.count() * 1e6);
+        if (task.print) {
+            fmt::print("{:.1f}\n",
+                       task.throughput ? static_cast<double>(*bytes) / took.count() : took.count() * 1e6);
+        }
     }
     agent->stop();
     co_return Result<void>{};
+}
+
+void say(const std::string& line) {
+    fmt::print("{}\n", line);
+    std::fflush(stdout);
+}
+
+// The first command's time in each guest whose socket is named on standard input, until that ends.
+Awaitable<Result<void>> serve(Task task) {
+    const auto executor = co_await asio::this_coro::executor;
+    asio::posix::stream_descriptor input{executor, ::dup(STDIN_FILENO)};
+    std::string lines;
+    while (true) {
+        boost::system::error_code error;
+        const std::size_t size = co_await asio::async_read_until(
+            input, asio::dynamic_buffer(lines), '\n', asio::redirect_error(asio::use_awaitable, error));
+        if (error) co_return Result<void>{};
+        task.socket = lines.substr(0, size - 1);
+        lines.erase(0, size);
+        auto agent = channel::AgentChannel::create(executor, connect_to(task.socket));
+        asio::co_spawn(executor, measure(agent, task),
+                       [socket = task.socket](std::exception_ptr bug, Result<void> ended) {
+                           if (bug) std::rethrow_exception(bug);
+                           say(ended ? socket : "failed: " + ended.error().full());
+                       });
+    }
 }
 
 }  // namespace
@@ -82,7 +118,7 @@ Awaitable<Result<void>> measure(std::shared_ptr<channel::AgentChannel> agent, Ta
 int main(int argc, char** argv) {
     Task task;
     CLI::App app{"Runs a command again and again over a bare agent channel", "noid-bench-agent"};
-    app.add_option("SOCKET", task.socket, "Unix socket that leads to the agent")->required();
+    app.add_option("SOCKET", task.socket, "Unix socket that leads to the agent, or -")->required();
     app.add_option("COMMAND", task.command, "absolute program and arguments; none: only wait for the agent");
     app.add_option("--runs", task.runs);
     app.add_flag("--throughput", task.throughput, "print bytes of output per second, not microseconds");
@@ -90,9 +126,15 @@ int main(int argc, char** argv) {
     if (task.command.empty()) task.runs = 0;
 
     asio::io_context loop{1};
-    auto agent = channel::AgentChannel::create(loop.get_executor(), connect_to(task.socket));
     int exit_code = 1;
-    asio::co_spawn(loop, measure(agent, task), [&](std::exception_ptr bug, Result<void> ended) {
+    std::function<Awaitable<Result<void>>()> work = [&task, &loop] {
+        return measure(channel::AgentChannel::create(loop.get_executor(), connect_to(task.socket)), task);
+    };
+    if (task.socket == "-") {
+        task.print = false;
+        work = [&task] { return serve(task); };
+    }
+    asio::co_spawn(loop, work(), [&](std::exception_ptr bug, Result<void> ended) {
         if (bug) std::rethrow_exception(bug);
         if (!ended) fmt::print(stderr, "Error: {}\n", ended.error().full());
         exit_code = ended ? 0 : 1;

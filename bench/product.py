@@ -17,18 +17,21 @@ def free_port():
 
 
 class Product:
-    """A running server with one user. Leaving the `with` ends it, its VMs and its files."""
+    """A running server with one user, in a directory below `parent`. Leaving the `with` ends it, its VMs and its
+    files."""
 
-    def __init__(self, binaries, images, **settings):
+    def __init__(self, binaries, images, parent=None, **settings):
         self.binaries = pathlib.Path(binaries)
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="noid-bench-"))
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="noid-bench-", dir=parent))
         self.data_dir = self.directory / "data"
         self.port = free_port()
         config = {"server": {"listen": f"127.0.0.1:{self.port}"},
                   "paths": {"data_dir": str(self.data_dir), "kernel": str(images / "vmlinux"),
                             "initrd": str(images / "initrd.cpio"), "rootfs": str(images / "debian-12.ext4"),
                             "netd_socket": str(self.directory / "netd.sock")},
-                  "logging": {"level": "warn"}, **settings}
+                  "logging": {"level": "warn"}, **settings,
+                  # What is compared is on one file system.
+                  "storage": {"pool": "never", **settings.get("storage", {})}}
         self.config = self.directory / "server.toml"
         self.config.write_text("".join(
             f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())

@@ -7,9 +7,10 @@ import pathlib
 import sys
 
 import basics
+import checkpoints
 import measure
 
-BENCHMARKS = {**basics.BENCHMARKS}
+BENCHMARKS = {**basics.BENCHMARKS, **checkpoints.BENCHMARKS}
 
 
 @dataclasses.dataclass
@@ -32,7 +33,8 @@ def main():
     measurements = []
     for name in arguments.names or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        measurements.append(BENCHMARKS[name](bench))
+        measured = BENCHMARKS[name](bench)
+        measurements += measured if isinstance(measured, list) else [measured]
     print(measure.table(measurements))
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps([m.as_json() for m in measurements], indent=1) + "\n")
