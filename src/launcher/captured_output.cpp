@@ -22,7 +22,8 @@ Result<CapturedOutput> CapturedOutput::create(std::size_t limit) {
 }
 
 Result<CapturedOutput> CapturedOutput::of_process(pid_t pid) {
-    auto memory = open_file("/proc/" + std::to_string(pid) + "/fd/2", O_RDONLY);
+    // The process chooses what is there: nothing that waits for somebody when it is opened.
+    auto memory = open_file("/proc/" + std::to_string(pid) + "/fd/2", O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!memory) return fail(std::move(memory.error()));
     if (::fcntl(memory->get(), F_GET_SEALS) < 0) return fail(Errc::not_found, "output is not captured");
     return CapturedOutput{std::move(*memory)};

@@ -6,6 +6,8 @@
 #include <optional>
 #include <vector>
 
+#include "base/fd.hpp"
+
 namespace noid::launcher {
 
 // Whom a process runs as. It gets no supplementary groups.
@@ -22,6 +24,13 @@ struct PrivateRoot {
     std::vector<std::filesystem::path> readable;  // files, or directories with all below them
     std::vector<std::filesystem::path> writable;
     std::vector<std::filesystem::path> devices;  // nodes of its own, which only the program's user may open
+    // Directories that the caller has opened, writable, at these paths. What the paths mean by now does not
+    // matter.
+    struct Opened {
+        std::filesystem::path path;
+        Fd directory;
+    };
+    std::vector<Opened> opened = {};
 };
 
 // What a launched process may see and do. The default takes away nothing but the way to new
@@ -38,6 +47,8 @@ struct Confinement {
     bool own_pids = false;  // it is process 1 in there: signals that it does not handle are ignored
     bool own_ipc = false;
     bool own_host_name = false;
+    // With nothing in it, not even a loopback that is up; not together with network_namespace.
+    bool own_network = false;
 };
 
 }  // namespace noid::launcher

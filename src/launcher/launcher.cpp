@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -218,6 +219,7 @@ bool owns_mounts(const Confinement& confinement) {
         give_up(error_writer, Step::network);
     if (owns_mounts(confinement) && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
         give_up(error_writer, Step::mounts);
+    ::umask(spec.file_mode_mask);
     if (!set_limits(spec.limits)) give_up(error_writer, Step::limits);
     if (spec.oom_score_adjustment && !set_oom_score(prepared.oom_score)) give_up(error_writer, Step::oom);
     if (prepared.root && !prepared.root->enter()) give_up(error_writer, Step::root);
@@ -240,6 +242,7 @@ std::uint64_t clone_flags(const ProcessSpec& spec) {
     if (spec.confinement.own_pids) flags |= CLONE_NEWPID;
     if (spec.confinement.own_ipc) flags |= CLONE_NEWIPC;
     if (spec.confinement.own_host_name) flags |= CLONE_NEWUTS;
+    if (spec.confinement.own_network) flags |= CLONE_NEWNET;
     return flags;
 }
 

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,6 +40,7 @@ struct ProcessSpec {
     std::vector<InheritedFd> descriptors;
     std::vector<ResourceLimit> limits;
     std::optional<int> oom_score_adjustment;  // -1000 (never chosen) to 1000
+    mode_t file_mode_mask = 0077;             // umask(2)
     Fd cgroup;                                // a cgroup v2 directory to be born in; none: the caller's
     Confinement confinement;
 };
@@ -46,6 +49,12 @@ struct ProcessSpec {
 struct Launched {
     ProcessIdentity identity;
     Fd pidfd;
+    // The rest is set by one who launches in the name of another.
+    // A pipe: how the program ended comes as one ExitStatus. Its end without one: nobody will tell.
+    Fd exit_status = {};
+    // Sends a signal; by the pidfd, unless set.
+    std::function<Result<void>(int)> signal = {};
+    std::shared_ptr<const void> held = {};  // what is the program's while it is looked after
 };
 
 // Runs the program in a session of its own, with default signal handling. Returns when it has been

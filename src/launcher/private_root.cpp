@@ -24,6 +24,12 @@ std::string below_root(const std::filesystem::path& path) {
     return path.relative_path().string();
 }
 
+Result<void> check_path(const std::filesystem::path& path) {
+    if (!path.is_absolute() || path != path.lexically_normal() || !path.has_filename())
+        return fail(Errc::invalid, "a private root takes plain absolute paths: " + path.string());
+    return {};
+}
+
 bool set_read_only(int mount, const char* path, unsigned flags) {
     mount_attr attributes{};
     attributes.attr_set = MOUNT_ATTR_RDONLY;
@@ -41,6 +47,13 @@ Result<PreparedRoot> PreparedRoot::prepare(const PrivateRoot& root, const std::o
     for (const auto& path : root.writable) {
         if (auto added = prepared.add_entry(path, true); !added) return fail(std::move(added.error()));
     }
+    for (const auto& [path, directory] : root.opened) {
+        if (auto right = check_path(path); !right) return fail(std::move(right.error()));
+        Fd tree{::open_tree(directory.get(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)};
+        if (!tree) return fail_errno(errno, "cannot take " + path.string() + " into a private root");
+        if (auto added = prepared.add_tree(path, std::move(tree), true); !added)
+            return fail(std::move(added.error()));
+    }
     for (const auto& path : root.devices) {
         if (auto added = prepared.add_device(path); !added) return fail(std::move(added.error()));
     }
@@ -48,10 +61,13 @@ Result<PreparedRoot> PreparedRoot::prepare(const PrivateRoot& root, const std::o
 }
 
 Result<void> PreparedRoot::add_entry(const std::filesystem::path& path, bool writable) {
-    if (!path.is_absolute() || path != path.lexically_normal() || !path.has_filename())
-        return fail(Errc::invalid, "a private root takes plain absolute paths: " + path.string());
+    if (auto right = check_path(path); !right) return right;
     Fd tree{::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)};
     if (!tree) return fail_errno(errno, "cannot take " + path.string() + " into a private root");
+    return add_tree(path, std::move(tree), writable);
+}
+
+Result<void> PreparedRoot::add_tree(const std::filesystem::path& path, Fd tree, bool writable) {
     mount_attr attributes{};
     attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (writable ? 0U : MOUNT_ATTR_RDONLY);
     attributes.propagation = MS_PRIVATE;

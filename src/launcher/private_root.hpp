@@ -35,6 +35,8 @@ class PreparedRoot {
     };
 
     Result<void> add_entry(const std::filesystem::path& path, bool writable);
+    // `tree`: what is to appear at `path`, a mount that is attached nowhere.
+    Result<void> add_tree(const std::filesystem::path& path, Fd tree, bool writable);
     Result<void> add_device(const std::filesystem::path& path);
     void add_parents(const std::filesystem::path& path);
 

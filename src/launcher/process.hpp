@@ -2,6 +2,8 @@
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <chrono>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -43,10 +45,16 @@ class Process {
     Awaitable<Result<ExitStatus>> stop(std::chrono::milliseconds grace);
 
   private:
-    bool reap();
+    [[nodiscard]] bool is_told() const noexcept { return told_ && !nobody_tells_; }
+    void reap();
+    void hear();
 
     ProcessIdentity identity_;
     asio::posix::stream_descriptor pidfd_;
+    std::optional<asio::posix::stream_descriptor> told_;  // Launched::exit_status
+    std::function<Result<void>(int)> signal_;             // Launched::signal
+    std::shared_ptr<const void> held_;
+    bool nobody_tells_ = false;  // whoever launched it is gone
     std::optional<ExitStatus> status_;
 };
 

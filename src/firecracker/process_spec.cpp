@@ -1,0 +1,45 @@
+#include "firecracker/process_spec.hpp"
+
+#include "firecracker/jail.hpp"
+#include "firecracker/requests.hpp"
+#include "firecracker/stdio_fifos.hpp"
+
+namespace noid::firecracker {
+
+namespace {
+
+constexpr rlim_t descriptor_limit = 2048;  // a Firecracker has some 30, and one per vsock connection
+
+}  // namespace
+
+launcher::ProcessSpec process_spec(const std::filesystem::path& program, const vmm::MachineSpec& spec,
+                                   const std::optional<launcher::Credentials>& user) {
+    launcher::ProcessSpec process;
+    process.program = program;
+    process.arguments = {"--api-sock", api_socket, "--id",    spec.id,
+                         "--log-path", log_fifo,   "--level", "Info"};
+    process.directory = spec.directory;
+    process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
+    if (user) {
+        process.confinement = confinement(program, spec, *user);
+        // The server connects to the sockets that Firecracker makes. The directory keeps all others out.
+        process.file_mode_mask = 0;
+    } else if (spec.network) {
+        process.confinement.network_namespace = spec.network->netns;
+    }
+    return process;
+}
+
+launcher::ProcessSpec version_spec(const std::filesystem::path& program,
+                                   const std::optional<launcher::Credentials>& user) {
+    launcher::ProcessSpec process;
+    process.program = program;
+    process.arguments = {"--version"};
+    if (user) {
+        process.confinement.credentials = *user;
+        process.confinement.root.emplace().readable = {program};
+    }
+    return process;
+}
+
+}  // namespace noid::firecracker

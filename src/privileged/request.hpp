@@ -1,0 +1,41 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <variant>
+
+#include "base/error.hpp"
+#include "privileged/message.hpp"
+#include "vmm/warden.hpp"
+
+// All that the server can ask of its privileged part.
+namespace noid::privileged {
+
+struct AdoptRequest {
+    ProcessIdentity process;
+};
+// To a process that was started or adopted over this connection. The only request that is not answered.
+struct SignalRequest {
+    std::uint64_t handle = 0;
+    int number = 0;  // SIGTERM or SIGKILL
+};
+struct FilesRequest {
+    std::uint64_t handle = 0;
+};
+struct ProcessesRequest {};
+
+using Request =
+    std::variant<vmm::ProcessRequest, AdoptRequest, SignalRequest, FilesRequest, ProcessesRequest>;
+
+// The bytes of a request; its descriptors go beside them.
+[[nodiscard]] std::string encode(const vmm::ProcessRequest& request);
+[[nodiscard]] std::string encode(const AdoptRequest& request);
+[[nodiscard]] std::string encode(const SignalRequest& request);
+[[nodiscard]] std::string encode(const FilesRequest& request);
+[[nodiscard]] std::string encode(const ProcessesRequest& request);
+
+// invalid for everything that is not exactly a request with values within their bounds. Trusts nobody.
+[[nodiscard]] Result<Request> decode(Packet packet);
+
+}  // namespace noid::privileged
