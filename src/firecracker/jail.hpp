@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "launcher/cgroup.hpp"
 #include "launcher/confinement.hpp"
 #include "vmm/vmm.hpp"
 
@@ -14,6 +15,9 @@ namespace noid::firecracker {
 [[nodiscard]] launcher::Confinement confinement(const std::filesystem::path& program,
                                                 const vmm::MachineSpec& spec,
                                                 const launcher::Credentials& user);
+
+// What that Firecracker and its guest may use together.
+[[nodiscard]] launcher::CgroupLimits limits_of(const vmm::MachineSpec& spec);
 
 // Opens the VM's directory, its disk and its FIFOs to the user's group.
 [[nodiscard]] Result<void> hand_over(const Fd& directory, const vmm::MachineSpec& spec,

@@ -102,6 +102,7 @@ Machine::Machine(Parts parts)
       memory_{parts.memory},
       features_{parts.features},
       user_{std::move(parts.user)},
+      cgroup_{std::move(parts.cgroup)},
       process_{std::move(parts.process)},
       stdio_{std::move(parts.stdio)} {}
 

@@ -6,6 +6,7 @@
 #include "firecracker/exit_reason.hpp"
 #include "firecracker/stdio_fifos.hpp"
 #include "firecracker/version.hpp"
+#include "launcher/cgroup.hpp"
 #include "launcher/process.hpp"
 #include "launcher/user_pool.hpp"
 #include "vmm/vmm.hpp"
@@ -21,7 +22,8 @@ class Machine final : public vmm::Machine {
         Features features;
         launcher::Process process;
         StdioFifos stdio;
-        launcher::UserPool::Lease user;  // whom a confined Firecracker runs as, else none
+        launcher::UserPool::Lease user;            // whom a confined Firecracker runs as, else none
+        std::shared_ptr<launcher::Cgroup> cgroup;  // none: not limited
     };
     explicit Machine(Parts parts);
 
@@ -54,6 +56,7 @@ class Machine final : public vmm::Machine {
     MiB memory_;
     Features features_;
     launcher::UserPool::Lease user_;
+    std::shared_ptr<launcher::Cgroup> cgroup_;
     launcher::Process process_;
     StdioFifos stdio_;
     ApiClient api_{directory_};

@@ -12,6 +12,7 @@
 #include "firecracker/jail.hpp"
 #include "firecracker/kvm_trial.hpp"
 #include "firecracker/machine.hpp"
+#include "firecracker/process_spec.hpp"
 #include "firecracker/version.hpp"
 #include "launcher/captured_output.hpp"
 
@@ -22,7 +23,6 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::size_t version_limit = 4096;
-constexpr rlim_t descriptor_limit = 2048;  // a Firecracker has some 30, and one per vsock connection
 
 Awaitable<Result<Version>> ask_version(const std::filesystem::path& program,
                                        const std::optional<launcher::Credentials>& user,
@@ -31,13 +31,7 @@ Awaitable<Result<Version>> ask_version(const std::filesystem::path& program,
     if (!output) co_return fail(output.error());
     auto writer = output->writer();
     if (!writer) co_return fail(writer.error());
-    launcher::ProcessSpec spec;
-    spec.program = program;
-    spec.arguments = {"--version"};
-    if (user) {
-        spec.confinement.credentials = *user;
-        spec.confinement.root.emplace().readable = {program};
-    }
+    auto spec = version_spec(program, user);
     spec.descriptors.push_back({STDOUT_FILENO, std::move(*writer)});
     auto start = [&] { return launcher::launch(spec); };
     auto launched = co_await on_pool(pool, start);
@@ -76,9 +70,11 @@ Result<std::string> cpu_fingerprint() {
 class FirecrackerVmm final : public vmm::Vmm {
   public:
     FirecrackerVmm(std::filesystem::path program, std::optional<launcher::UserPool> users,
-                   vmm::Description description, Features features, asio::thread_pool& pool)
+                   std::shared_ptr<const launcher::Cgroups> cgroups, vmm::Description description,
+                   Features features, asio::thread_pool& pool)
         : program_{std::move(program)},
           users_{std::move(users)},
+          cgroups_{std::move(cgroups)},
           description_{std::move(description)},
           features_{features},
           pool_{&pool} {}
@@ -120,6 +116,7 @@ class FirecrackerVmm final : public vmm::Vmm {
             .process = std::move(*process),
             .stdio = std::move(*stdio),
             .user = user_of(identity.pid),
+            .cgroup = cgroup_of(identity.pid),
         });
     }
 
@@ -156,24 +153,28 @@ class FirecrackerVmm final : public vmm::Vmm {
             if (::unlinkat(directory->get(), name, 0) != 0 && errno != ENOENT)
                 co_return fail_errno(errno, std::string{"cannot remove the old "} + name);
         }
-        launcher::ProcessSpec process;
-        process.program = program_;
-        process.arguments = {"--api-sock", api_socket, "--id",    spec.id,
-                             "--log-path", log_fifo,   "--level", "Info"};
-        process.directory = spec.directory;
-        process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
-        auto stdio = StdioFifos::create(executor, *directory, process.descriptors);
-        if (!stdio) co_return fail(stdio.error());
         launcher::UserPool::Lease user;
         if (users_) {
             auto lease = users_->take();
             if (!lease) co_return fail(std::move(lease.error()));
             user = std::move(*lease);
+        }
+        auto process = process_spec(program_, spec, user ? std::optional{*user} : std::nullopt);
+        auto stdio = StdioFifos::create(executor, *directory, process.descriptors);
+        if (!stdio) co_return fail(stdio.error());
+        if (user) {
             if (auto done = hand_over(*directory, spec, *user); !done)
                 co_return fail(std::move(done.error()));
-            process.confinement = confinement(program_, spec, *user);
-        } else if (spec.network) {
-            process.confinement.network_namespace = spec.network->netns;
+        }
+        std::shared_ptr<launcher::Cgroup> cgroup;
+        if (user && cgroups_) {
+            const auto make = [&] { return cgroups_->make(spec.id, limits_of(spec)); };
+            auto made = co_await on_pool(*pool_, make);
+            if (!made) co_return fail(std::move(made.error()));
+            auto descriptor = made->descriptor();
+            if (!descriptor) co_return fail(std::move(descriptor.error()));
+            process.cgroup = std::move(*descriptor);
+            cgroup = std::make_shared<launcher::Cgroup>(std::move(*made));
         }
 
         auto run = [&] { return launcher::launch(process); };
@@ -188,6 +189,7 @@ class FirecrackerVmm final : public vmm::Vmm {
             .process = launcher::Process{executor, std::move(*launched)},
             .stdio = std::move(*stdio),
             .user = std::move(user),
+            .cgroup = std::move(cgroup),
         });
     }
 
@@ -200,8 +202,14 @@ class FirecrackerVmm final : public vmm::Vmm {
         return lease ? std::move(*lease) : nullptr;
     }
 
+    std::shared_ptr<launcher::Cgroup> cgroup_of(pid_t pid) const {
+        auto cgroup = cgroups_ ? cgroups_->of_process(pid) : std::nullopt;
+        return cgroup ? std::make_shared<launcher::Cgroup>(std::move(*cgroup)) : nullptr;
+    }
+
     std::filesystem::path program_;
     std::optional<launcher::UserPool> users_;
+    std::shared_ptr<const launcher::Cgroups> cgroups_;
     vmm::Description description_;
     Features features_;
     asio::thread_pool* pool_;
@@ -235,7 +243,8 @@ Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(Options options, asio::thread_
     description.accelerator = "kvm";
     description.cpu_fingerprint = std::move(*fingerprint);
     co_return std::make_unique<FirecrackerVmm>(std::move(options.program), std::move(users),
-                                               std::move(description), *features, pool);
+                                               std::move(options.cgroups), std::move(description), *features,
+                                               pool);
 }
 
 }  // namespace noid::firecracker

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/async.hpp"
+#include "launcher/cgroup.hpp"
 #include "launcher/user_pool.hpp"
 #include "vmm/vmm.hpp"
 
@@ -16,6 +17,8 @@ struct Options {
     // program that is linked statically. Without: as the server's user, with nothing but Firecracker's own
     // seccomp filters around it.
     std::optional<launcher::UserRange> users;
+    // Each of those Firecrackers, with its guest, has a group of its own in here. None: they are not limited.
+    std::shared_ptr<const launcher::Cgroups> cgroups;
 };
 
 // Tries the program, where it will run confined in such confinement, and KVM. unsupported: too old a

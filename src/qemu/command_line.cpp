@@ -82,7 +82,7 @@ std::vector<std::string> command_line(const vmm::MachineSpec& spec, const Host& 
     add("-machine",
         "microvm,acpi=on,rtc=on,pit=on,pic=off,isa-serial=on,auto-kernel-cmdline=off,x-option-roms=off,"
         "suppress-vmdesc=on,mem-merge=off,dump-guest-core=off,memory-backend=memory");
-    add("-accel", kvm ? "kvm" : "tcg,thread=multi");
+    add("-accel", kvm ? "kvm" : fmt::format("tcg,thread=multi,tb-size={}", translated_code_mib));
     add("-cpu", kvm ? "host" : "max");
     add("-smp", std::to_string(spec.vcpus));
     add("-m", fmt::format("{}M", spec.memory.count));

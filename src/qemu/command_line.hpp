@@ -9,6 +9,9 @@
 
 namespace noid::qemu {
 
+// How much translated code QEMU keeps where it emulates the CPU. Its own choice is a gigabyte.
+inline constexpr std::uint32_t translated_code_mib = 256;
+
 enum class Accelerator : std::uint8_t { kvm, tcg };
 [[nodiscard]] std::string_view name_of(Accelerator accelerator) noexcept;  // "kvm", "tcg"
 

@@ -176,9 +176,9 @@ class GuestMemory::Copy {
         }
     }
 
-    Result<std::uint64_t> carry_out() {
+    Result<std::uint64_t> carry_out(std::uint64_t at_most) {
         const std::uint64_t threads =
-            std::min({bytes_ / worth_a_thread, most_threads,
+            std::min({bytes_ / worth_a_thread, at_most,
                       static_cast<std::uint64_t>(std::thread::hardware_concurrency())});
         {
             std::vector<std::jthread> others;
@@ -277,15 +277,16 @@ class GuestMemory::Copy {
     std::optional<Error> error_;
 };
 
-Result<std::uint64_t> GuestMemory::write(const std::vector<Run>& runs, const Fd& file, Wanted wanted) {
+Result<std::uint64_t> GuestMemory::write(const std::vector<Run>& runs, const Fd& file, Wanted wanted,
+                                         Guest guest) {
     saved_is_known_ = false;
     Copy copy{*this, runs, file, wanted};
-    auto written = copy.carry_out();
+    auto written = copy.carry_out(guest == Guest::running ? 1 : most_threads);
     saved_is_known_ = written.has_value();
     return written;
 }
 
-Result<std::uint64_t> GuestMemory::write_all_to(const Fd& file) {
+Result<std::uint64_t> GuestMemory::write_all_to(const Fd& file, Guest guest) {
     std::vector<Run> runs{{0, size_}};
     // Over no file, what is not the guest's own is zero. Over a file, everything must be read.
     if (inode_ == 0) {
@@ -295,17 +296,18 @@ Result<std::uint64_t> GuestMemory::write_all_to(const Fd& file) {
     }
     if (::ftruncate(file.get(), static_cast<off_t>(size_)) != 0)
         return fail_errno(errno, "cannot size the memory file");
-    return write(runs, file, Wanted::not_zero);
+    return write(runs, file, Wanted::not_zero, guest);
 }
 
-Result<std::uint64_t> GuestMemory::write_changes_to(const Fd& file) {
+Result<std::uint64_t> GuestMemory::write_changes_to(const Fd& file, Guest guest) {
     struct stat status {};
     if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "cannot examine the memory file");
     if (static_cast<std::uint64_t>(status.st_size) != size_)
         return fail(Errc::corrupt, "the memory file has another size than the guest's memory");
     const auto runs = own_pages();
     if (!runs) return fail(runs.error());
-    return write(*runs, file, saved_is_known_ ? Wanted::changed_since_saved : Wanted::differing_from_file);
+    return write(*runs, file, saved_is_known_ ? Wanted::changed_since_saved : Wanted::differing_from_file,
+                 guest);
 }
 
 }  // namespace noid::qemu

@@ -34,11 +34,15 @@ class GuestMemory {
     // `address`: where guest address 0 lies in the process.
     [[nodiscard]] static Result<GuestMemory> open(Files files, std::uint64_t address, MiB size, Past past);
 
+    // A guest that runs changes its pages meanwhile: write_changes_to() the same file, once it is paused,
+    // makes that whole. One thread, so that the guest's CPUs are left to it.
+    enum class Guest : std::uint8_t { paused, running };
+
     // Makes the empty `file` the guest's memory, with holes where it is zero. Returns the bytes written.
-    [[nodiscard]] Result<std::uint64_t> write_all_to(const Fd& file);
+    [[nodiscard]] Result<std::uint64_t> write_all_to(const Fd& file, Guest guest = Guest::paused);
     // Makes `file`, a copy of what the guest's memory was when it was last written or when it woke, what it
     // is now. Writes only pages that differ. Returns the bytes written.
-    [[nodiscard]] Result<std::uint64_t> write_changes_to(const Fd& file);
+    [[nodiscard]] Result<std::uint64_t> write_changes_to(const Fd& file, Guest guest = Guest::paused);
     // Whether the guest's memory is mapped over `file`: then it must not be written to.
     [[nodiscard]] Result<bool> lies_over(const Fd& file) const;
 
@@ -64,7 +68,8 @@ class GuestMemory {
     [[nodiscard]] Result<std::uint64_t> mapped_inode() const;
     [[nodiscard]] static Fingerprint fingerprint_of(const char* page);
     [[nodiscard]] Result<void> read(std::uint64_t offset, std::string& buffer) const;
-    [[nodiscard]] Result<std::uint64_t> write(const std::vector<Run>& runs, const Fd& file, Wanted wanted);
+    [[nodiscard]] Result<std::uint64_t> write(const std::vector<Run>& runs, const Fd& file, Wanted wanted,
+                                              Guest guest);
 
     Files files_;
     std::uint64_t address_ = 0;

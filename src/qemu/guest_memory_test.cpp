@@ -39,8 +39,7 @@ class Memory {
     [[nodiscard]] std::string content() const { return {bytes_, size_}; }
     [[nodiscard]] GuestMemory as_guest(GuestMemory::Past past) const {
         return std::move(*GuestMemory::open(std::move(*GuestMemory::files_of(::getpid())),
-                                            reinterpret_cast<std::uint64_t>(bytes_), MiB{size_ / mib},
-                                            past));
+                                            reinterpret_cast<std::uint64_t>(bytes_), MiB{size_ / mib}, past));
     }
 
   private:
@@ -153,6 +152,26 @@ TEST_F(GuestMemoryTest, IsNotWrittenOverAFileOfAnotherSize) {
     ASSERT_TRUE(replace_file_at(directory_, "short", "x"));
     auto guest = memory.as_guest(GuestMemory::Past::none);
     EXPECT_EQ(guest.write_changes_to(file("short")).error().code, Errc::corrupt);
+}
+
+// What a guest that is saved while it runs changes behind the copy's back.
+TEST_F(GuestMemoryTest, IsWrittenAheadAndMadeWholeLater) {
+    Memory memory{16 * mib, nullptr};
+    memory.fill(0, 3000, 'a');
+    auto guest = memory.as_guest(GuestMemory::Past::none);
+    EXPECT_EQ(*guest.write_all_to(file("ahead"), GuestMemory::Guest::running), 3000 * page);
+    memory.fill(10, 2, 'b');
+    memory.fill(20, 1, '\0');
+    memory.fill(3500, 1, 'c');
+    EXPECT_EQ(*guest.write_changes_to(file("ahead")), 4 * page);
+    EXPECT_TRUE(holds("ahead", memory));
+
+    copy("ahead", "next");
+    memory.fill(100, 50, 'd');
+    EXPECT_EQ(*guest.write_changes_to(file("next"), GuestMemory::Guest::running), 50 * page);
+    memory.fill(149, 2, 'e');
+    EXPECT_EQ(*guest.write_changes_to(file("next")), 2 * page);
+    EXPECT_TRUE(holds("next", memory));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "launcher/cgroup.hpp"
 #include "launcher/confinement.hpp"
 #include "vmm/vmm.hpp"
 
@@ -16,6 +17,9 @@ namespace noid::qemu {
 [[nodiscard]] launcher::Confinement confinement(const std::filesystem::path& program,
                                                 const vmm::MachineSpec& spec,
                                                 const launcher::Credentials& user);
+
+// What that QEMU and its guest may use together. `emulated`: QEMU emulates the CPU, and translates code.
+[[nodiscard]] launcher::CgroupLimits limits_of(const vmm::MachineSpec& spec, bool emulated);
 
 // Opens the VM's directory and its disk to the user's group.
 [[nodiscard]] Result<void> hand_over(const Fd& directory, const vmm::MachineSpec& spec,

@@ -16,6 +16,7 @@
 #include "base/unix_socket.hpp"
 #include "qemu/jail.hpp"
 #include "qemu/preload/open_memory.hpp"
+#include "qemu/process_spec.hpp"
 #include "vmm/directory_access.hpp"
 
 namespace noid::qemu {
@@ -45,14 +46,18 @@ struct Prepared {
 };
 
 Result<Prepared> prepare(const std::filesystem::path& program, const Host& host, const vmm::MachineSpec& spec,
-                         const Beginning& beginning, const std::string& state_file,
-                         const launcher::UserPool::Lease& user) {
+                         const Beginning& beginning, const std::string& state_file, const Held& held) {
     auto directory = open_directory(spec.directory);
     if (!directory) return fail(std::move(directory.error()));
     auto output = launcher::CapturedOutput::create(max_output);
     if (!output) return fail(std::move(output.error()));
 
-    launcher::ProcessSpec process;
+    const vmm::QemuStart how{.kvm = host.accelerator == Accelerator::kvm,
+                             .tsc_khz = host.tsc_khz,
+                             .vhost_net = host.vhost_net,
+                             .memory_file = beginning.memory_file,
+                             .paused = beginning.wake == vmm::Vmm::Wake::paused};
+    auto process = process_spec(program, spec, how, held.user ? std::optional{*held.user} : std::nullopt);
     const InheritedNumbers numbers;
     // Made here and inherited, so that they can be connected to at once: nobody waits for QEMU to make them.
     for (const auto& [number, name] : {std::pair{numbers.control, control_socket},
@@ -72,22 +77,18 @@ Result<Prepared> prepare(const std::filesystem::path& program, const Host& host,
         if (!writer) return fail(std::move(writer.error()));
         process.descriptors.push_back({number, std::move(*writer)});
     }
-    process.program = program;
-    process.arguments = command_line(spec, host, numbers, beginning);
-    process.directory = spec.directory;
-    process.limits = {{RLIMIT_CORE, 0}};  // a guest's memory must not end up in a core file
-    if (user) {
+    if (held.cgroup) {
+        auto group = held.cgroup->descriptor();
+        if (!group) return fail(std::move(group.error()));
+        process.cgroup = std::move(*group);
+    }
+    if (const auto& user = held.user) {
         if (auto done = hand_over(*directory, spec, *user); !done) return fail(std::move(done.error()));
         if (beginning.memory_file) {
             if (auto done = vmm::seal(*directory, *beginning.memory_file); !done)
                 return fail(std::move(done.error()));
             if (auto done = put_open_memory(*directory); !done) return fail(std::move(done.error()));
-            process.environment = {"LD_PRELOAD=" + (spec.directory / open_memory_file).string(),
-                                   std::string{open_memory_variable} + "=" + *beginning.memory_file};
         }
-        process.confinement = confinement(program, spec, *user);
-    } else if (spec.network) {
-        process.confinement.network_namespace = spec.network->netns;
     }
     return Prepared{std::move(*directory), std::move(*output), std::move(process)};
 }
@@ -149,25 +150,24 @@ class Machine::Unfinished {
 
 Machine::Machine(asio::any_io_executor executor, asio::thread_pool& pool, vmm::MachineSpec spec, Fd directory,
                  std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output,
-                 GuestMemory::Past past, launcher::UserPool::Lease user)
+                 GuestMemory::Past past, Held held)
     : executor_{std::move(executor)},
       pool_{pool},
       spec_{std::move(spec)},
       directory_{std::move(directory)},
       process_{std::move(process)},
       output_{std::move(output)},
-      user_{std::move(user)},
+      held_{std::move(held)},
       past_{past} {}
 
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_pool& pool,
                                                                  std::filesystem::path program, Host host,
                                                                  vmm::MachineSpec spec, Beginning beginning,
-                                                                 std::string state_file,
-                                                                 launcher::UserPool::Lease user) {
+                                                                 std::string state_file, Held held) {
     const auto executor = co_await asio::this_coro::executor;
     std::optional<Prepared> prepared;
     const auto start = [&]() -> Result<launcher::Launched> {
-        auto made = prepare(program, host, spec, beginning, state_file, user);
+        auto made = prepare(program, host, spec, beginning, state_file, held);
         if (!made) return fail(std::move(made.error()));
         prepared = std::move(*made);
         return launcher::launch(prepared->process);
@@ -178,7 +178,7 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_po
     auto process = std::make_unique<launcher::Process>(executor, std::move(*launched));
     Unfinished unfinished{std::unique_ptr<Machine>{
         new Machine{executor, pool, std::move(spec), std::move(prepared->directory), std::move(process),
-                    std::move(prepared->output), GuestMemory::Past::none, std::move(user)}}};
+                    std::move(prepared->output), GuestMemory::Past::none, std::move(held)}}};
     // Our own ends of the listening sockets go, so that connections break when QEMU does.
     prepared.reset();
     Machine& machine = unfinished.machine();
@@ -194,8 +194,7 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_po
 
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::adopt(asio::thread_pool& pool,
                                                                 vmm::MachineSpec spec,
-                                                                ProcessIdentity identity,
-                                                                launcher::UserPool::Lease user) {
+                                                                ProcessIdentity identity, Held held) {
     const auto executor = co_await asio::this_coro::executor;
     auto process = launcher::Process::adopt(executor, identity);
     if (!process) co_return fail(std::move(process.error()));
@@ -206,7 +205,7 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::adopt(asio::thread_poo
     std::unique_ptr<Machine> machine{new Machine{executor, pool, std::move(spec), std::move(*directory),
                                                  std::make_unique<launcher::Process>(std::move(*process)),
                                                  std::move(output), GuestMemory::Past::unknown,
-                                                 std::move(user)}};
+                                                 std::move(held)}};
     if (auto attached = co_await machine->attach(); !attached)
         co_return fail(std::move(attached.error()).at("take over QEMU"));
     if (machine->paused_) {
@@ -314,8 +313,8 @@ Result<Fd> Machine::make_state_file(const std::string& name) const {
         return fail_errno(errno, "cannot remove the old " + name);
     auto file = open_file_at(directory_, name, O_RDWR | O_CREAT | O_EXCL);
     if (!file) return file;
-    if (user_) {
-        if (auto done = vmm::let_write(directory_, name, user_->group); !done)
+    if (held_.user) {
+        if (auto done = vmm::let_write(directory_, name, held_.user->group); !done)
             return fail(std::move(done.error()));
     }
     return file;
@@ -323,7 +322,7 @@ Result<Fd> Machine::make_state_file(const std::string& name) const {
 
 // Makes a snapshot's file the server's alone again.
 Result<void> Machine::seal(const std::string& name) const {
-    if (!user_) return {};
+    if (!held_.user) return {};
     return vmm::seal(directory_, name);
 }
 
@@ -353,6 +352,39 @@ Awaitable<Result<void>> Machine::save_device_state(std::string name) {
     co_return Result<void>{};
 }
 
+Result<Machine::Ahead> Machine::write_memory(const std::string& name, vmm::SnapshotKind kind,
+                                             GuestMemory::Guest guest) {
+    const bool full = kind == vmm::SnapshotKind::full;
+    if (full) ::unlinkat(directory_.get(), name.c_str(), 0);
+    auto file = open_file_at(directory_, name, full ? O_RDWR | O_CREAT | O_EXCL : O_RDWR);
+    if (!file) return fail(std::move(file.error()));
+    const auto in_use = memory_->lies_over(*file);
+    if (!in_use) return fail(in_use.error());
+    if (*in_use) return fail(Errc::invalid, "the machine runs on " + name + "; save to a clone of it");
+    const auto written = full ? memory_->write_all_to(*file, guest) : memory_->write_changes_to(*file, guest);
+    if (!written) return fail(written.error());
+    return Ahead{std::move(*file), *written};
+}
+
+bool Machine::is_ahead(const std::string& name) const {
+    struct stat written {};
+    struct stat named {};
+    return ahead_ && ::fstat(ahead_->file.get(), &written) == 0 &&
+           ::fstatat(directory_.get(), name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           written.st_dev == named.st_dev && written.st_ino == named.st_ino;
+}
+
+Awaitable<Result<void>> Machine::save_ahead(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) {
+    ahead_.reset();
+    const std::string name = files.memory;
+    if (auto found = co_await find_memory(); !found) co_return fail(std::move(found.error()));
+    const auto write = [&] { return write_memory(name, kind, GuestMemory::Guest::running); };
+    auto written = co_await on_pool(pool_, write);
+    if (!written) co_return fail(std::move(written.error()));
+    ahead_ = std::move(*written);
+    co_return Result<void>{};
+}
+
 Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) {
     if (!paused_) co_return fail(Errc::conflict, "the machine is running");
     const auto began = std::chrono::steady_clock::now();
@@ -363,21 +395,14 @@ Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files
         co_return fail(std::move(saved.error()));
 
     const auto write_memory = [&]() -> Result<std::uint64_t> {
-        if (kind == vmm::SnapshotKind::full) {
-            ::unlinkat(directory_.get(), names.memory.c_str(), 0);
-            const auto file = open_file_at(directory_, names.memory, O_RDWR | O_CREAT | O_EXCL);
-            if (!file) return fail(file.error());
-            return memory_->write_all_to(*file);
-        }
-        const auto file = open_file_at(directory_, names.memory, O_RDWR);
-        if (!file) return fail(file.error());
-        const auto in_use = memory_->lies_over(*file);
-        if (!in_use) return fail(in_use.error());
-        if (*in_use)
-            return fail(Errc::invalid, "the machine runs on " + names.memory + "; save to a clone of it");
-        return memory_->write_changes_to(*file);
+        const std::uint64_t before = is_ahead(names.memory) ? ahead_->bytes : 0;
+        const auto how = is_ahead(names.memory) ? vmm::SnapshotKind::incremental : kind;
+        const auto done = this->write_memory(names.memory, how, GuestMemory::Guest::paused);
+        if (!done) return fail(done.error());
+        return before + done->bytes;
     };
     auto written = co_await on_pool(pool_, write_memory);
+    ahead_.reset();
     if (!written) co_return fail(std::move(written.error()));
     co_return vmm::SaveReport{.bytes_written = *written + device_state_.size(),
                               .paused = std::chrono::duration_cast<std::chrono::microseconds>(

@@ -9,6 +9,7 @@
 
 #include "base/fd.hpp"
 #include "launcher/captured_output.hpp"
+#include "launcher/cgroup.hpp"
 #include "launcher/process.hpp"
 #include "launcher/user_pool.hpp"
 #include "qemu/command_line.hpp"
@@ -18,22 +19,30 @@
 
 namespace noid::qemu {
 
+// What belongs to a confined QEMU as long as somebody looks after it.
+struct Held {
+    launcher::UserPool::Lease user;            // none: not confined
+    std::shared_ptr<launcher::Cgroup> cgroup;  // none: not limited
+};
+
 // One QEMU process. Its sockets lie in the VM's directory: control.sock (QMP), agent.sock, console.sock.
 class Machine final : public vmm::Machine {
   public:
     // Starts QEMU with `beginning` and returns when the guest runs, or waits paused. Confined if there is a
-    // `user` to run as.
+    // user to run as.
     [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(
         asio::thread_pool& pool, std::filesystem::path program, Host host, vmm::MachineSpec spec,
-        Beginning beginning, std::string state_file, launcher::UserPool::Lease user);
-    [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(
-        asio::thread_pool& pool, vmm::MachineSpec spec, ProcessIdentity identity,
-        launcher::UserPool::Lease user);
+        Beginning beginning, std::string state_file, Held held);
+    [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(asio::thread_pool& pool,
+                                                                                vmm::MachineSpec spec,
+                                                                                ProcessIdentity identity,
+                                                                                Held held);
 
     [[nodiscard]] ProcessIdentity identity() const override { return process_->identity(); }
     Awaitable<Result<asio::local::stream_protocol::socket>> connect_agent() override;
     Awaitable<Result<void>> pause() override;
     Awaitable<Result<void>> resume() override;
+    Awaitable<Result<void>> save_ahead(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) override;
     Awaitable<Result<vmm::SaveReport>> save(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) override;
     Awaitable<Result<std::string>> read_console() override;
     Awaitable<Result<void>> write_console(std::string_view bytes) override;
@@ -44,7 +53,7 @@ class Machine final : public vmm::Machine {
     class Unfinished;
     Machine(asio::any_io_executor executor, asio::thread_pool& pool, vmm::MachineSpec spec, Fd directory,
             std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output,
-            GuestMemory::Past past, launcher::UserPool::Lease user);
+            GuestMemory::Past past, Held held);
 
     // Connects to QEMU's control socket and to the console.
     Awaitable<Result<void>> attach();
@@ -53,6 +62,15 @@ class Machine final : public vmm::Machine {
     Awaitable<Result<void>> query_status();
     // Fills in memory_.
     Awaitable<Result<void>> find_memory();
+    // A memory file that was written while the guest ran.
+    struct Ahead {
+        Fd file;
+        std::uint64_t bytes = 0;
+    };
+    [[nodiscard]] Result<Ahead> write_memory(const std::string& name, vmm::SnapshotKind kind,
+                                             GuestMemory::Guest guest);
+    // Whether what was written ahead is the file of that name.
+    [[nodiscard]] bool is_ahead(const std::string& name) const;
     Awaitable<Result<void>> save_device_state(std::string name);
     [[nodiscard]] Result<Fd> make_state_file(const std::string& name) const;
     [[nodiscard]] Result<void> seal(const std::string& name) const;
@@ -68,10 +86,11 @@ class Machine final : public vmm::Machine {
     std::optional<launcher::CapturedOutput> output_;
     std::unique_ptr<QmpClient> control_;
     std::optional<asio::local::stream_protocol::socket> console_;
-    Fd agent_;                        // a second descriptor of the agent connection that was handed out last
-    launcher::UserPool::Lease user_;  // none: not confined
+    Fd agent_;  // a second descriptor of the agent connection that was handed out last
+    Held held_;
     GuestMemory::Past past_;
     std::optional<GuestMemory> memory_;  // once it has been asked for
+    std::optional<Ahead> ahead_;
     bool paused_ = false;
     std::string status_;  // QEMU's run state, as query_status() found it
     bool state_read_ = false;

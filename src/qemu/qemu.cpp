@@ -10,6 +10,7 @@
 #include "launcher/launcher.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/host_trial.hpp"
+#include "qemu/jail.hpp"
 #include "qemu/machine.hpp"
 
 namespace noid::qemu {
@@ -19,12 +20,13 @@ namespace {
 class Vmm final : public vmm::Vmm {
   public:
     Vmm(asio::thread_pool& pool, std::filesystem::path program, Host host, vmm::Description description,
-        std::optional<launcher::UserPool> users)
+        std::optional<launcher::UserPool> users, std::shared_ptr<const launcher::Cgroups> cgroups)
         : pool_{pool},
           program_{std::move(program)},
           host_{host},
           description_{std::move(description)},
-          users_{std::move(users)} {}
+          users_{std::move(users)},
+          cgroups_{std::move(cgroups)} {}
 
     [[nodiscard]] const vmm::Description& description() const override { return description_; }
 
@@ -43,29 +45,40 @@ class Vmm final : public vmm::Vmm {
 
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(const vmm::MachineSpec& spec,
                                                            ProcessIdentity identity) override {
-        co_return co_await Machine::adopt(pool_, spec, identity, user_of(identity.pid));
+        auto held = held_by(identity.pid);
+        co_return co_await Machine::adopt(pool_, spec, identity, std::move(held));
     }
 
   private:
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(vmm::MachineSpec spec, Beginning beginning,
                                                             std::string state_file) {
-        launcher::UserPool::Lease user;
+        Held held;
         if (users_) {
             auto lease = users_->take();
             if (!lease) co_return fail(std::move(lease.error()));
-            user = std::move(*lease);
+            held.user = std::move(*lease);
+        }
+        if (users_ && cgroups_) {
+            const auto limits = limits_of(spec, host_.accelerator == Accelerator::tcg);
+            const auto make = [&] { return cgroups_->make(spec.id, limits); };
+            auto cgroup = co_await on_pool(pool_, make);
+            if (!cgroup) co_return fail(std::move(cgroup.error()));
+            held.cgroup = std::make_shared<launcher::Cgroup>(std::move(*cgroup));
         }
         co_return co_await Machine::launch(pool_, program_, host_, std::move(spec), std::move(beginning),
-                                           std::move(state_file), std::move(user));
+                                           std::move(state_file), std::move(held));
     }
 
-    // Of a process that runs already; none where it is not confined.
-    launcher::UserPool::Lease user_of(pid_t pid) {
+    // By a process that runs already; nothing where it is not confined.
+    Held held_by(pid_t pid) {
+        Held held;
         struct stat status {};
         const auto path = "/proc/" + std::to_string(pid);
-        if (!users_ || ::stat(path.c_str(), &status) != 0) return nullptr;
-        auto lease = users_->take(status.st_uid);
-        return lease ? std::move(*lease) : nullptr;
+        if (!users_ || ::stat(path.c_str(), &status) != 0) return held;
+        if (auto lease = users_->take(status.st_uid)) held.user = std::move(*lease);
+        if (auto cgroup = cgroups_ ? cgroups_->of_process(pid) : std::nullopt)
+            held.cgroup = std::make_shared<launcher::Cgroup>(std::move(*cgroup));
+        return held;
     }
 
     asio::thread_pool& pool_;
@@ -73,6 +86,7 @@ class Vmm final : public vmm::Vmm {
     Host host_;
     vmm::Description description_;
     std::optional<launcher::UserPool> users_;
+    std::shared_ptr<const launcher::Cgroups> cgroups_;
 };
 
 }  // namespace
@@ -108,8 +122,8 @@ Awaitable<Result<std::unique_ptr<vmm::Vmm>>> create(asio::thread_pool& pool, Opt
                                  .can_pause_bare = true};
     std::optional<launcher::UserPool> users;
     if (options.users) users.emplace(*options.users);
-    co_return std::make_unique<Vmm>(pool, std::move(*program), host, std::move(description),
-                                    std::move(users));
+    co_return std::make_unique<Vmm>(pool, std::move(*program), host, std::move(description), std::move(users),
+                                    std::move(options.cgroups));
 }
 
 }  // namespace noid::qemu

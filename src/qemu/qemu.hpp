@@ -8,6 +8,7 @@
 
 #include "base/async.hpp"
 #include "base/error.hpp"
+#include "launcher/cgroup.hpp"
 #include "launcher/user_pool.hpp"
 #include "vmm/vmm.hpp"
 
@@ -18,6 +19,8 @@ struct Options {
     enum class Accelerate : std::uint8_t { automatic, kvm, tcg } accelerate = Accelerate::automatic;
     // Each VM's QEMU runs confined, as one of these users: see qemu/jail.hpp. Needs root.
     std::optional<launcher::UserRange> users;
+    // Each of those QEMUs, with its guest, has a group of its own in here. None: they are not limited.
+    std::shared_ptr<const launcher::Cgroups> cgroups;
 };
 
 // Finds QEMU and tries what this host can do: under `automatic` and `kvm`, a guest of three instructions has

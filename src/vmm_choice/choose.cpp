@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <memory>
+#include <optional>
+
 #include "firecracker/vmm.hpp"
 #include "qemu/qemu.hpp"
 
@@ -31,34 +34,70 @@ Choice chosen(std::unique_ptr<vmm::Vmm> vmm, std::string_view because, std::stri
     return {std::move(vmm), std::move(reason)};
 }
 
+// What VMMs are confined with here.
+struct Confining {
+    std::optional<launcher::UserRange> users;
+    std::shared_ptr<const launcher::Cgroups> cgroups;
+    std::string words;
+};
+
+Result<launcher::Cgroups> open_cgroups() {
+    const auto directory = launcher::Cgroups::usual_directory();
+    if (!directory) return fail(directory.error());
+    return launcher::Cgroups::open(*directory);
+}
+
+std::string limits_in_words(const Result<launcher::Cgroups>& cgroups) {
+    if (!cgroups) return "; without limits: " + cgroups.error().full();
+    const auto& holding = cgroups->controllers();
+    const auto& missing = cgroups->missing();
+    std::string words = holding.empty() ? "" : fmt::format(", limits on {}", fmt::join(holding, ", "));
+    if (!missing.empty())
+        words += fmt::format("; no limits on {}: no such cgroup controller is given here",
+                             fmt::join(missing, ", "));
+    return words;
+}
+
 // Root is what it takes to give each VMM a user and a root file system of its own.
-bool can_confine(const Wanted& wanted) {
-    return wanted.jail == Wanted::Jail::automatic && ::geteuid() == 0;
+Confining confining(const Wanted& wanted) {
+    Confining with;
+    if (::geteuid() != 0) {
+        with.words = "with nothing but its own sandbox: confining takes root";
+    } else if (wanted.jail == Wanted::Jail::never) {
+        with.words = "with nothing but its own sandbox, as configured";
+    } else {
+        with.users = launcher::UserRange{.first = wanted.first_uid, .count = wanted.uids};
+        auto cgroups = open_cgroups();
+        with.words = "each VM confined, as a user of its own" + limits_in_words(cgroups);
+        if (cgroups) with.cgroups = std::make_shared<const launcher::Cgroups>(std::move(*cgroups));
+    }
+    return with;
 }
 
 Awaitable<Result<Choice>> choose_firecracker(Wanted wanted, asio::thread_pool& pool) {
     if (wanted.accelerator == Wanted::Accelerator::tcg)
         co_return fail(Errc::unsupported, "Firecracker runs with KVM only, and vmm.accelerator is tcg");
     firecracker::Options options{.program = wanted.firecracker};
-    if (can_confine(wanted))
-        options.users.emplace(launcher::UserRange{.first = wanted.first_uid, .count = wanted.uids});
+    auto with = confining(wanted);
+    options.users = with.users;
+    options.cgroups = std::move(with.cgroups);
     auto vmm = co_await firecracker::open(std::move(options), pool);
     if (!vmm) co_return fail(vmm.error());
-    std::string confinement = "each VM confined, as a user of its own";
-    if (wanted.jail == Wanted::Jail::never) confinement = "not confined, as configured";
-    if (::geteuid() != 0) confinement = "not confined: that takes root";
     co_return chosen(
         std::move(*vmm),
         wanted.kind == Wanted::Choice::automatic ? "chosen because both work here" : "as configured",
-        confinement);
+        with.words);
 }
 
 Awaitable<Result<Choice>> choose_qemu(Wanted wanted, asio::thread_pool& pool, std::string because) {
     // Named: g++ 12 destroys an aggregate made inside a co_await expression twice.
     qemu::Options options{.program = wanted.qemu.string(), .accelerate = acceleration(wanted.accelerator)};
+    auto with = confining(wanted);
+    options.users = with.users;
+    options.cgroups = std::move(with.cgroups);
     auto vmm = co_await qemu::create(pool, std::move(options));
     if (!vmm) co_return fail(vmm.error());
-    co_return chosen(std::move(*vmm), because, "confined by QEMU's own sandbox only");
+    co_return chosen(std::move(*vmm), because, with.words);
 }
 
 }  // namespace
