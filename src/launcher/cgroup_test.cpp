@@ -150,7 +150,7 @@ TEST_F(CgroupTest, NoMoreMemoryThanAllowed) {
     const auto end = end_of(run_in(*group, "exec dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null"));
     EXPECT_EQ(end.si_code, CLD_KILLED);
     EXPECT_EQ(end.si_status, SIGKILL);
-    EXPECT_THAT(setting(*group, "memory.events"), HasSubstr("oom_kill 1"));
+    EXPECT_THAT(setting(*group, "memory.events"), testing::Not(HasSubstr("oom_kill 0")));
 }
 
 TEST(Cgroups, AnOrdinaryDirectoryIsNone) {

@@ -119,6 +119,15 @@ TEST_F(ConfinementTest, CannotReachOtherProcesses) {
     EXPECT_THAT(output_of(std::move(spec)), HasSubstr("Operation not permitted"));
 }
 
+TEST_F(ConfinementTest, FindsNobodyInAnEmptyNetwork) {
+    const std::string look = "$b ip -o link; $b wget -qO- http://127.0.0.1:1/";
+    EXPECT_THAT(try_to(look), HasSubstr("Connection refused"));
+    auto spec = confined(look);
+    spec.confinement.own_network = true;
+    EXPECT_THAT(output_of(std::move(spec)),
+                AllOf(HasSubstr("1: lo: <LOOPBACK> "), Not(HasSubstr("\n2: ")), HasSubstr("unreachable")));
+}
+
 TEST_F(ConfinementTest, CannotExhaustProcessesOrMemory) {
     auto spec = confined("for i in 1 2 3 4 5 6 7 8; do $b sleep 5 & done; echo all");
     spec.limits = {{RLIMIT_NPROC, 4}};
