@@ -39,6 +39,9 @@ struct ServerConfig {
         MiB max_memory_per_vm{4096};
         std::uint32_t max_vcpus_per_vm = 16;
         MiB max_disk_per_vm{65536};
+        MiB max_memory{0};            // of all VMs that have a process; 0: not bounded
+        std::uint32_t max_vcpus = 0;  // of these VMs; 0: not bounded
+        MiB max_disk{0};              // really used by VMs and checkpoints; 0: not bounded
         std::uint32_t max_sessions_per_vm = 128;
         std::uint64_t max_body_bytes = 1024 * 1024;  // JSON bodies; uploads are streamed
     } limits;

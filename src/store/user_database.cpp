@@ -1,5 +1,7 @@
 #include "store/user_database.hpp"
 
+#include <fmt/format.h>
+
 #include <array>
 
 #include "store/migrations.hpp"
@@ -20,7 +22,18 @@ constexpr std::array schema = {
          user_id TEXT PRIMARY KEY,
          begun_at TEXT NOT NULL DEFAULT (datetime('now'))
        ) STRICT;)",
+    R"(ALTER TABLE users ADD COLUMN max_vms INTEGER;
+       ALTER TABLE users ADD COLUMN max_memory_mib INTEGER;
+       ALTER TABLE users ADD COLUMN max_vcpus INTEGER;
+       ALTER TABLE users ADD COLUMN max_disk_mib INTEGER;)",
 };
+
+constexpr const char* limit_columns = "max_vms, max_memory_mib, max_vcpus, max_disk_mib";
+
+UserLimits limits_in(const Statement& row, int first_column) {
+    return {row.optional_number(first_column), row.optional_number(first_column + 1),
+            row.optional_number(first_column + 2), row.optional_number(first_column + 3)};
+}
 
 }  // namespace
 
@@ -33,15 +46,16 @@ Result<std::unique_ptr<UserDatabase>> UserDatabase::open(const std::filesystem::
 
 Result<std::vector<UserRow>> UserDatabase::users() {
     const std::lock_guard lock{mutex_};
-    auto query =
-        connection_.prepare("SELECT id, name, token_hash, created_at FROM users ORDER BY created_at, rowid");
+    auto query = connection_.prepare(fmt::format(
+        "SELECT id, name, token_hash, created_at, {} FROM users ORDER BY created_at, rowid", limit_columns));
     if (!query) return fail(std::move(query.error()));
     std::vector<UserRow> rows;
     while (true) {
         auto more = query->step();
         if (!more) return fail(std::move(more.error()));
         if (!*more) return rows;
-        rows.push_back({query->text(0), query->text(1), query->text(2), query->text(3)});
+        rows.push_back(
+            {query->text(0), query->text(1), query->text(2), query->text(3), limits_in(*query, 4)});
     }
 }
 
@@ -80,6 +94,30 @@ Result<void> UserDatabase::set_token_hash(std::string_view id, std::string_view 
     if (auto done = update->bind(1, token_hash).bind(2, id).run(); !done) return done;
     if (connection_.changes() == 0) return fail(Errc::not_found, "no such user");
     return {};
+}
+
+Result<void> UserDatabase::set_limits(std::string_view id, const UserLimits& limits) {
+    for (const auto& limit : {limits.max_vms, limits.max_memory_mib, limits.max_vcpus, limits.max_disk_mib}) {
+        if (limit && *limit < 0) return fail(Errc::invalid, "a limit cannot be negative");
+    }
+    const std::lock_guard lock{mutex_};
+    auto update = connection_.prepare(
+        "UPDATE users SET max_vms = ?, max_memory_mib = ?, max_vcpus = ?, max_disk_mib = ? WHERE id = ?");
+    if (!update) return fail(std::move(update.error()));
+    update->bind(1, limits.max_vms).bind(2, limits.max_memory_mib).bind(3, limits.max_vcpus);
+    if (auto done = update->bind(4, limits.max_disk_mib).bind(5, id).run(); !done) return done;
+    if (connection_.changes() == 0) return fail(Errc::not_found, "no such user");
+    return {};
+}
+
+Result<UserLimits> UserDatabase::limits(std::string_view id) {
+    const std::lock_guard lock{mutex_};
+    auto query = connection_.prepare(fmt::format("SELECT {} FROM users WHERE id = ?", limit_columns));
+    if (!query) return fail(std::move(query.error()));
+    auto row = query->bind(1, id).step();
+    if (!row) return fail(std::move(row.error()));
+    if (!*row) return fail(Errc::not_found, "no such user");
+    return limits_in(*query, 0);
 }
 
 Result<void> UserDatabase::begin_deletion(std::string_view id) {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,11 +13,21 @@
 
 namespace noid::store {
 
+// What is set for one user; nullopt: the server's default holds.
+struct UserLimits {
+    std::optional<std::int64_t> max_vms{};
+    std::optional<std::int64_t> max_memory_mib{};  // 0 here and below: not bounded
+    std::optional<std::int64_t> max_vcpus{};
+    std::optional<std::int64_t> max_disk_mib{};
+    bool operator==(const UserLimits&) const = default;
+};
+
 struct UserRow {
     std::string id;          // UUID
     std::string name;        // unique
     std::string token_hash;  // SHA-256 of the token as presented, lower-case hexadecimal
     std::string created_at;  // UTC "YYYY-MM-DD HH:MM:SS"
+    UserLimits limits{};
 };
 
 // <data_dir>/noid.db: who may use this server. The `users` table is the one of earlier versions, so
@@ -34,6 +46,9 @@ class UserDatabase {
     [[nodiscard]] Result<void> take_over(const UserRow& user);
     // not_found when there is no such user.
     [[nodiscard]] Result<void> set_token_hash(std::string_view id, std::string_view token_hash);
+    // not_found when there is no such user; invalid for a negative number.
+    [[nodiscard]] Result<void> set_limits(std::string_view id, const UserLimits& limits);
+    [[nodiscard]] Result<UserLimits> limits(std::string_view id);
 
     // Takes a user's row away and notes, in the same transaction, that the user's files must still
     // go. finish_deletion() when they are gone.

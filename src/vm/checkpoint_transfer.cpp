@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "vm/usage.hpp"
 
 namespace noid::vm {
 
@@ -30,6 +31,12 @@ Awaitable<Result<std::unique_ptr<CheckpointSink>>> LocalCheckpointSink::open(
     sink->id_ = random_hex(8);
     const StreamLimits limits{host.config.limits.max_memory_per_vm, host.config.limits.max_disk_per_vm};
     auto begin = [&sink, limits]() -> Result<void> {
+        // How much will come is not known; who is beyond the limit already gets nothing more.
+        if (Quota& quota = sink->tenant_->quota; quota.bounds_disk()) {
+            const auto used = space_taken(sink->tenant_->paths.directory());
+            if (!used) return fail(Errc::internal, "the space that the user takes cannot be measured");
+            if (auto claim = quota.claim(*used, 1); !claim) return fail(std::move(claim.error()));
+        }
         auto draft = SnapshotDraft::create(sink->tenant_->checkpoints.directory(), sink->id_);
         if (!draft) return fail(std::move(draft.error()));
         sink->draft_.emplace(std::move(*draft));

@@ -10,6 +10,7 @@
 #include "base/error.hpp"
 #include "config/server_config.hpp"
 #include "vm/port_registry.hpp"
+#include "vm/quota.hpp"
 #include "vm/tenant.hpp"
 #include "vmm/vmm.hpp"
 
@@ -59,6 +60,16 @@ class Engine {
     virtual Awaitable<Result<std::vector<User>>> users() = 0;
     // Stops and removes everything the user has. The error says what is left and why.
     virtual Awaitable<Result<User>> delete_user(std::string name) = 0;
+
+    // What a user may have (as was set for this user, and as it holds) and has now. not_found.
+    struct UserLimits {
+        store::UserLimits own;
+        Allowance allowed;
+        Allowance used;
+    };
+    virtual Awaitable<Result<UserLimits>> limits(std::string name) = 0;
+    // Holds at once; what runs goes on. invalid for a negative number.
+    virtual Awaitable<Result<UserLimits>> set_limits(std::string name, store::UserLimits limits) = 0;
 
     // Measured now, from /proc and the file system.
     virtual Awaitable<EngineNumbers> numbers() const = 0;

@@ -112,7 +112,7 @@ Awaitable<Result<void>> LocalEngine::load() {
         if (!from_hex(row.token_hash, account.token)) {
             log::error("user has no usable token; rotate it", {{"user", row.name}});
         }
-        account.tenant = co_await engine.open_tenant(account.user);
+        account.tenant = co_await engine.open_tenant(account.user, row.limits);
         if (account.tenant) {
             auto recovered = co_await (*account.tenant)->recover(processes);
             if (!recovered) account.tenant = fail(std::move(recovered.error()));
@@ -141,8 +141,10 @@ Awaitable<Result<void>> LocalEngine::load() {
     co_return Result<void>{};
 }
 
-Awaitable<Result<std::shared_ptr<LocalTenant>>> LocalEngine::open_tenant(User user) const {
-    auto context = std::make_shared<TenantContext>(user.id, user.name, directory_.tenant(user.id));
+Awaitable<Result<std::shared_ptr<LocalTenant>>> LocalEngine::open_tenant(User user,
+                                                                         store::UserLimits own) const {
+    auto context =
+        std::make_shared<TenantContext>(user.id, user.name, directory_.tenant(user.id), config_.limits, own);
     auto open_files = [&context]() -> Result<void> {
         if (auto made = context->paths.create(); !made) return made;
         auto database = store::TenantDatabase::open(context->paths.database());
@@ -209,7 +211,7 @@ Awaitable<Result<Engine::NewToken>> LocalEngine::create_user_now(std::string nam
     auto row = co_await on_pool(databases_, std::move(add));
     if (!row) co_return fail(std::move(row.error()).at("add user"));
     const User user = user_of(*row);
-    auto tenant = co_await open_tenant(user);
+    auto tenant = co_await open_tenant(user, store::UserLimits{});
     if (!tenant) {
         auto take_back = [this, &user] { return user_database_->begin_deletion(user.id); };
         if (co_await on_pool(databases_, std::move(take_back))) (void)co_await finish_deletion(user.id);
@@ -296,6 +298,39 @@ Awaitable<Result<void>> LocalEngine::finish_deletion(std::string user_id) {
     if (auto removed = co_await on_pool(files_, std::move(remove)); !removed) co_return removed;
     auto finish = [this, &user_id] { return user_database_->finish_deletion(user_id); };
     co_return co_await on_pool(databases_, std::move(finish));
+}
+
+// --- limits ------------------------------------------------------------------------------------------
+
+Awaitable<Result<Engine::UserLimits>> LocalEngine::limits(std::string name) {
+    auto account = account_of(name);
+    if (!account) co_return fail(no_such_user(name));
+    if (!account->tenant) co_return fail(account->tenant.error());
+    const auto& tenant = *account->tenant;
+    UserLimits limits{tenant->quota().own(), tenant->quota().allowed(), tenant->quota().running()};
+    limits.used.vms = tenant->actors().size();
+    auto measure = [directory = tenant->paths().directory()] { return space_taken(directory); };
+    const auto bytes = co_await on_pool(files_, std::move(measure));
+    if (!bytes) co_return fail(Errc::internal, "the space that the user takes cannot be measured");
+    limits.used.disk = MiB{(*bytes + MiB{1}.bytes() - 1) / MiB{1}.bytes()};
+    co_return limits;
+}
+
+Awaitable<Result<Engine::UserLimits>> LocalEngine::set_limits(std::string name,
+                                                              store::UserLimits limits_now) {
+    auto work = [this, &name, &limits_now] { return set_limits_now(name, limits_now); };
+    if (auto set = co_await administrate(work); !set) co_return fail(std::move(set.error()));
+    co_return co_await limits(std::move(name));
+}
+
+Awaitable<Result<void>> LocalEngine::set_limits_now(std::string name, store::UserLimits limits) {
+    auto account = account_of(name);
+    if (!account) co_return fail(no_such_user(name));
+    auto set = [this, id = account->user.id, limits] { return user_database_->set_limits(id, limits); };
+    if (auto done = co_await on_pool(databases_, std::move(set)); !done) co_return done;
+    if (account->tenant) (*account->tenant)->quota().set(limits);
+    log::info("limits set", {{"user", name}});
+    co_return Result<void>{};
 }
 
 // --- numbers and the end -----------------------------------------------------------------------------

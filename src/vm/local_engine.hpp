@@ -37,6 +37,8 @@ class LocalEngine final : public Engine {
     Awaitable<Result<NewToken>> rotate_token(std::string name) override;
     Awaitable<Result<std::vector<User>>> users() override;
     Awaitable<Result<User>> delete_user(std::string name) override;
+    Awaitable<Result<UserLimits>> limits(std::string name) override;
+    Awaitable<Result<UserLimits>> set_limits(std::string name, store::UserLimits limits) override;
     Awaitable<EngineNumbers> numbers() const override;
     [[nodiscard]] PortRegistry& ports() override { return ports_; }
     [[nodiscard]] const vmm::Description& vmm() const override { return vmm_->description(); }
@@ -58,11 +60,12 @@ class LocalEngine final : public Engine {
     Awaitable<Result<NewToken>> create_user_now(std::string name);
     Awaitable<Result<NewToken>> rotate_token_now(std::string name);
     Awaitable<Result<User>> delete_user_now(std::string name);
+    Awaitable<Result<void>> set_limits_now(std::string name, store::UserLimits limits);
     Awaitable<Result<void>> finish_deletion(std::string user_id);
 
     template <class Work>
     auto administrate(Work work) const -> std::invoke_result_t<Work&>;
-    Awaitable<Result<std::shared_ptr<LocalTenant>>> open_tenant(User user) const;
+    Awaitable<Result<std::shared_ptr<LocalTenant>>> open_tenant(User user, store::UserLimits own) const;
     void enter(Account account);
     [[nodiscard]] std::optional<Account> account_of(const std::string& name) const;
     [[nodiscard]] std::vector<std::shared_ptr<LocalTenant>> tenants() const;

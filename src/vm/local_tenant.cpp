@@ -110,9 +110,10 @@ Result<LocalTenant::Reservation> LocalTenant::reserve(std::shared_ptr<VmActor> a
             return fail(Errc::conflict, fmt::format("VM '{}' already exists", name.text()));
         }
     }
-    const std::uint32_t most = host_.config.limits.max_vms;
+    const std::uint64_t most = context_->quota.allowed().vms;
     if (vms_.size() >= most) {
-        return fail(Errc::limit_exceeded, fmt::format("{} VMs exist already, which is the limit", most));
+        return fail(Errc::limit_exceeded,
+                    fmt::format("{} VMs exist already, and the limit is {}", vms_.size(), most));
     }
     if (!key.empty() && !keys_in_work_.insert(key).second) {
         return fail(Errc::conflict, "a request with this idempotency key is still being carried out");

@@ -36,6 +36,7 @@ class LocalTenant final : public Tenant, public std::enable_shared_from_this<Loc
     [[nodiscard]] std::vector<std::shared_ptr<VmActor>> actors() const;
     [[nodiscard]] std::shared_ptr<VmActor> actor_of(const VmName& name) const;
     [[nodiscard]] const TenantPaths& paths() const noexcept { return context_->paths; }
+    [[nodiscard]] Quota& quota() const noexcept { return context_->quota; }
 
     // --- Tenant ---
     [[nodiscard]] const std::string& user_id() const override { return context_->user_id; }

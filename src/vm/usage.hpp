@@ -16,7 +16,11 @@ struct ProcessUsage {
 };
 [[nodiscard]] ProcessUsage usage_of(const ProcessIdentity& process);
 
-// Bytes that the files in a directory really occupy. Blocking.
+// Bytes that the files in a directory really occupy together: hard links and blocks that several of the
+// files share are counted once. What they share with files elsewhere counts in full. Blocking.
+[[nodiscard]] std::optional<std::uint64_t> space_taken(const std::filesystem::path& directory);
+
+// Bytes that the files in a directory occupy, each counted alone. Blocking.
 [[nodiscard]] std::optional<std::uint64_t> disk_usage(const std::filesystem::path& directory);
 
 }  // namespace noid::vm

@@ -231,6 +231,7 @@ Awaitable<void> VmActor::detach_guest() {
     auto guest = std::exchange(guest_, nullptr);
     agent_.reset();
     status_.process.reset();
+    share_.reset();
     if (!guest) co_return;
     guest->channel->stop();
     auto drained = [](Guest& leaving) -> Awaitable<Result<void>> {
@@ -300,6 +301,7 @@ Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
     if (status_.state == State::suspended) co_await say_whether_it_can_wake();
     if (!status_.process) co_return Result<void>{};
     const ProcessIdentity process = *status_.process;
+    share_.emplace(tenant_->quota.take_over(record_.cpus, record_.memory));
     if (!fits_vmm()) co_return co_await leave_to_its_vmm(process);
     auto machine = co_await host_.vmm.adopt(machine_spec(), process);
     if (!machine) {

@@ -161,6 +161,9 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<void>> remove_files();
     Awaitable<void> remove_checkpoints();
     Awaitable<void> release_slot();
+    Result<void> take_share();
+    Awaitable<Result<Quota::Claim>> claim_disk(MiB memory, std::filesystem::path disk);
+    Awaitable<Result<Quota::Claim>> claim_for_save(bool with_disk);
     [[nodiscard]] const NetworkSettings& network_settings() const;
     [[nodiscard]] VmRecord present_record() const;
     Awaitable<Result<void>> set_network_now(NetworkSettings settings);
@@ -226,6 +229,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     bool gone_ = false;               // destroyed completely
     std::shared_ptr<Guest> guest_;
     std::optional<proto::AgentInfo> agent_;
+    std::optional<Quota::Share> share_;  // while there is a process, or is to be
     std::shared_ptr<ConsoleLog> console_;
     TaskGroup watchers_;
     TaskGroup policy_tasks_;

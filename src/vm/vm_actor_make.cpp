@@ -12,6 +12,7 @@
 #include "base/random.hpp"
 #include "vm/race.hpp"
 #include "vm/stray_processes.hpp"
+#include "vm/usage.hpp"
 #include "vm/vm_actor.hpp"
 #include "vm/vm_operation.hpp"
 #include "volume/volume.hpp"
@@ -82,6 +83,11 @@ Awaitable<Result<void>> VmActor::make(Making making) {
 }
 
 Awaitable<Result<void>> VmActor::build(Progress& progress, Making making) {
+    if (auto taken = take_share(); !taken) co_return taken;
+    // Named first: g++ 12 destroys temporaries of a co_await expression twice.
+    const std::filesystem::path source = making.from ? making.from->place / disk_file : making.image;
+    auto claim = co_await claim_disk(MiB{0}, source);
+    if (!claim) co_return fail(std::move(claim.error()));
     auto intent = co_await journal("create", IntentData{record_.id});
     if (!intent) co_return fail(std::move(intent.error()));
     progress.intent = *intent;
@@ -142,6 +148,7 @@ Awaitable<Result<void>> VmActor::boot_instead(Progress& progress, const Making& 
     co_await end_strays();
     auto clear = [directory = directory()] { return remove_tree(directory); };
     if (auto cleared = co_await on_pool(host_.files, std::move(clear)); !cleared) co_return cleared;
+    if (auto taken = take_share(); !taken) co_return taken;
     status_.start_kind = "boot";
     status_.lineage = {};
     bake_from_ = making.image;
@@ -197,6 +204,31 @@ Awaitable<void> VmActor::unmake(Progress progress) {
     auto finished = co_await in_database(
         [id = progress.intent](store::TenantDatabase& database) { return database.finish(id); });
     if (!finished) log::warn("create not taken back in the journal", {{"reason", finished.error().full()}});
+}
+
+// --- limits ------------------------------------------------------------------------------------------
+
+// Memory and vCPUs of the user's, until there is no process any more.
+Result<void> VmActor::take_share() {
+    auto share = tenant_->quota.take(record_.cpus, record_.memory);
+    if (!share) return fail(std::move(share.error()));
+    share_.emplace(std::move(*share));
+    return {};
+}
+
+// Room for what is about to be written: `memory`, and a copy of `disk` unless clones are free.
+Awaitable<Result<Quota::Claim>> VmActor::claim_disk(MiB memory, std::filesystem::path disk) {
+    if (!tenant_->quota.bounds_disk()) co_return Quota::Claim{};
+    auto work = [tenant = tenant_, memory, disk, &volume = host_.volume]() -> Result<Quota::Claim> {
+        const auto used = space_taken(tenant->paths.directory());
+        if (!used) return fail(Errc::internal, "the space that the user takes cannot be measured");
+        std::uint64_t wanted = memory.bytes();
+        struct stat status {};
+        if (!disk.empty() && !volume.clones_are_free() && ::stat(disk.c_str(), &status) == 0)
+            wanted += static_cast<std::uint64_t>(status.st_blocks) * 512;
+        return tenant->quota.claim(*used, wanted);
+    };
+    co_return co_await on_pool(host_.files, std::move(work));
 }
 
 // --- boot --------------------------------------------------------------------------------------------

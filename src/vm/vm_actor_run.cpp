@@ -37,8 +37,12 @@ Awaitable<Result<void>> VmActor::start() {
 Awaitable<Result<void>> VmActor::start_now() {
     const auto starting = next(status_.state, Event::start_begun);
     if (!starting || status_.state == State::suspended) co_return refuse("started");
+    if (auto taken = take_share(); !taken) co_return taken;
     auto intent = co_await journal("start", IntentData{record_.id});
-    if (!intent) co_return fail(std::move(intent.error()));
+    if (!intent) {
+        share_.reset();
+        co_return fail(std::move(intent.error()));
+    }
     enter(*starting, "");
     Result<void> started = fail(Errc::cancelled, "cancelled");
     std::exception_ptr thrown;

@@ -125,6 +125,15 @@ Awaitable<Result<VmActor::Instant>> VmActor::save_instant(std::shared_ptr<Guest>
     co_return Instant{*report, std::chrono::duration_cast<std::chrono::microseconds>(took)};
 }
 
+// Room for a save: all of the memory where it is written anew. What an incremental save will write is not
+// known before; it counts once it is written.
+Awaitable<Result<Quota::Claim>> VmActor::claim_for_save(bool with_disk) {
+    const bool anew = status_.lineage.basis == Lineage::Basis::none || !host_.volume.clones_are_free();
+    const MiB memory = guest_ && anew ? record_.memory : MiB{0};
+    const fs::path disk = with_disk ? directory() / disk_file : fs::path{};
+    co_return co_await claim_disk(memory, disk);
+}
+
 // --- checkpoint --------------------------------------------------------------------------------------
 
 Awaitable<Result<CheckpointView>> VmActor::checkpoint(CheckpointRequest request) {
@@ -175,6 +184,8 @@ Awaitable<Result<SnapshotConfig>> VmActor::checkpoint_now(std::string id, Checkp
         co_return fail(Errc::invalid, fmt::format("a label has at most {} bytes, this one has {}",
                                                   longest_label, request.label.size()));
     }
+    auto claim = co_await claim_for_save(true);
+    if (!claim) co_return fail(std::move(claim.error()));
     auto name = tenant_->checkpoints.hold_name(record_.name, request.name);
     if (!name) co_return fail(std::move(name.error()));
     SnapshotConfig config = describe_snapshot();
@@ -289,6 +300,8 @@ Awaitable<Result<void>> VmActor::suspend_now() {
     const auto suspended = next(status_.state, Event::suspended);
     if (!suspended || !guest_) co_return refuse("suspended");
     const bool was_running = status_.state == State::running;
+    auto claim = co_await claim_for_save(false);
+    if (!claim) co_return fail(std::move(claim.error()));
     IntentData data{record_.id, status_.process};
     auto intent = co_await journal("suspend", data);
     if (!intent) co_return fail(std::move(intent.error()));

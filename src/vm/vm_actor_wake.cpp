@@ -72,6 +72,7 @@ Awaitable<Result<void>> VmActor::wake_now() {
     if (!config) co_return fail(std::move(config.error()));
     const auto starting = next(status_.state, Event::start_begun);
     if (!starting) co_return refuse("woken");
+    if (auto taken = take_share(); !taken) co_return taken;
     const std::string kind = std::exchange(status_.start_kind, "suspension");
     enter(*starting, "");
     bool ran = false;

@@ -359,6 +359,14 @@ Awaitable<Result<std::vector<vm::User>>> FakeEngine::users() {
     co_return users;
 }
 
+Awaitable<Result<vm::Engine::UserLimits>> FakeEngine::limits(std::string name) {
+    co_return fail(Errc::not_found, "user '" + name + "' not found");
+}
+
+Awaitable<Result<vm::Engine::UserLimits>> FakeEngine::set_limits(std::string name, store::UserLimits) {
+    co_return co_await limits(std::move(name));
+}
+
 Awaitable<Result<vm::User>> FakeEngine::delete_user(std::string name) {
     co_return fail(Errc::not_found, "user '" + name + "' not found");
 }

@@ -198,6 +198,8 @@ class FakeEngine final : public vm::Engine {
     Awaitable<Result<NewToken>> rotate_token(std::string name) override;
     Awaitable<Result<std::vector<vm::User>>> users() override;
     Awaitable<Result<vm::User>> delete_user(std::string name) override;
+    Awaitable<Result<UserLimits>> limits(std::string name) override;
+    Awaitable<Result<UserLimits>> set_limits(std::string name, store::UserLimits limits) override;
     Awaitable<vm::EngineNumbers> numbers() const override { co_return vm::EngineNumbers{}; }
     [[nodiscard]] vm::PortRegistry& ports() override { return ports_; }
     [[nodiscard]] const vmm::Description& vmm() const override { return description_; }
