@@ -1,8 +1,10 @@
 // How a VM is saved: checkpoints, and suspension to disk.
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <chrono>
 
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "vm/race.hpp"
@@ -19,6 +21,14 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t longest_label = 256;
+
+// Blocks that clones share have to be on the disk: better now than when the guest stands still.
+Result<void> write_out(const fs::path& disk, const volume::Volume& volume) {
+    if (!volume.clones_are_free()) return {};
+    const auto file = open_file(disk, O_RDONLY);
+    if (!file) return fail(file.error());
+    return sync_data(*file);
+}
 
 std::int64_t unix_us() {
     return std::chrono::duration_cast<std::chrono::microseconds>(
@@ -92,6 +102,19 @@ Awaitable<Result<VmActor::Instant>> VmActor::save_instant(std::shared_ptr<Guest>
     auto incremental = co_await lay_out_basis();
     if (!incremental) co_return fail(std::move(incremental.error()));
     const bool was_running = status_.state != State::paused;
+    const auto kind = *incremental ? vmm::SnapshotKind::incremental : vmm::SnapshotKind::full;
+    const vmm::SnapshotFiles files{saving_memory, saving_state};
+    // The VMM counts changes from here on, so unless these files are published there is nothing to write
+    // them over.
+    status_.lineage.basis = Lineage::Basis::none;
+    if (was_running) {
+        auto disk_out = [disk = directory() / disk_file, &volume = host_.volume] {
+            return write_out(disk, volume);
+        };
+        auto ahead = co_await on_pool(host_.files, std::move(disk_out));
+        if (ahead) ahead = co_await guest->machine->save_ahead(files, kind);
+        if (!ahead) co_return fail(std::move(ahead.error()));
+    }
     // Between two frames, so that the stream is whole wherever the guest wakes. An agent that is away has
     // no frame on its way.
     if (was_running) (void)co_await guest->channel->hold_traffic();
@@ -101,11 +124,6 @@ Awaitable<Result<VmActor::Instant>> VmActor::save_instant(std::shared_ptr<Guest>
     Result<vmm::SaveReport> report = fail(Errc::internal, "not saved");
     if (!paused) report = fail(std::move(paused.error()).at("pause"));
     if (paused) {
-        const auto kind = *incremental ? vmm::SnapshotKind::incremental : vmm::SnapshotKind::full;
-        // The VMM counts changes from here on, so unless these files are published there is nothing to write
-        // them over.
-        status_.lineage.basis = Lineage::Basis::none;
-        const vmm::SnapshotFiles files{saving_memory, saving_state};
         auto clone_disk = [](asio::thread_pool& pool,
                              std::function<Result<void>()> work) -> Awaitable<Result<void>> {
             co_return co_await on_pool(pool, std::move(work));
@@ -114,7 +132,6 @@ Awaitable<Result<VmActor::Instant>> VmActor::save_instant(std::shared_ptr<Guest>
                                                                   clone_disk(host_.files, with_disk));
         report = std::move(saved);
         if (report && !disk) report = fail(std::move(disk.error()).at("clone the disk"));
-        if (!report) status_.lineage.basis = Lineage::Basis::none;  // the VMM may have forgotten what changed
     }
     if (auto go = reached("save:paused"); !go) report = fail(std::move(go.error()));
     if (was_running && (!report || after == AfterSave::go_on)) {
