@@ -1,10 +1,12 @@
 """Checkpoints, rewind, clones and suspension of real microVMs, through the API."""
 import concurrent.futures
+import os
 import signal
 import time
 
 import pytest
 
+KEYGEN = "/usr/bin/ssh-keygen"
 COUNTER = "i=0; while true; do i=$((i+1)); echo $i > /run/counter; sleep 0.1; done"
 
 
@@ -65,6 +67,75 @@ def test_a_rewind_brings_files_and_processes_back_and_can_be_undone(client):
     assert len(listed) == 2
 
 
+# One connection for ever: whichever end notices that it broke dies, and with it the pulse.
+CONVERSATION = r"""
+use IO::Socket::INET;
+my $door = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1:7000") or die;
+if (!fork) {
+    my $guest = $door->accept or die;
+    while (<$guest>) { syswrite($guest, $_) or die }
+    die;
+}
+my $wire = IO::Socket::INET->new("127.0.0.1:7000") or die;
+for (my $i = 1; ; $i++) {
+    syswrite($wire, "$i\n") or die;
+    <$wire> == $i or die;
+    open(my $pulse, ">", "/run/pulse.new") or die;
+    print $pulse "$$ $i";
+    close $pulse;
+    rename "/run/pulse.new", "/run/pulse";
+    select(undef, undef, undef, 0.02);
+}
+"""
+
+
+def pulse(api, vm):
+    """Process id and the number of messages that went both ways, after at least one more of them."""
+    script = 'old=$(cat /run/pulse); while new=$(cat /run/pulse); [ "$new" = "$old" ]; do sleep 0.05; done; echo $new'
+    process, count = shell(api, vm, script).split()
+    return int(process), int(count)
+
+
+def test_an_open_connection_in_the_guest_goes_on_across_checkpoint_and_rewind(client):
+    client.create("web")
+    command = ["/usr/bin/perl", "-e", CONVERSATION]
+    answer = client.post("/v1/vms/web/exec", json={"command": command, "detach": True})
+    assert answer.status_code in (200, 201, 202), answer.text
+    shell(client, "web", "while [ ! -s /run/pulse ]; do sleep 0.05; done")
+    process, before = pulse(client, "web")
+    saved = checkpoint(client, "web")
+    checkpoint(client, "web")
+    same, after = pulse(client, "web")
+    assert same == process and after > before
+    shell(client, "web", f"kill -9 {process}; touch /root/later; sync")
+
+    restore(client, "web", saved["id"], keep_present=False)
+    back, then = pulse(client, "web")
+    assert back == process and then > before, "the process that was killed is there with its connection"
+    assert shell(client, "web", "ls /root/later 2>/dev/null || echo gone") == "gone"
+
+
+def test_old_checkpoints_are_pruned_by_number_and_age(client):
+    client.create("web")
+    client.post("/v1/vms/web/stop")  # without memory they are made at once
+    made = [checkpoint(client, "web")["id"] for _ in range(4)]
+
+    def prune(**rule):
+        answer = client.post("/v1/vms/web/checkpoints/prune", json=rule)
+        assert answer.status_code == 200, answer.text
+        return [one["id"] for one in answer.json()]
+
+    def left():
+        return {one["id"] for one in client.get("/v1/vms/web/checkpoints").json()}
+
+    assert prune(older_than_s=3600) == [] and prune(keep=2, automatic_only=True) == []
+    assert prune(keep=3) == made[:1] and left() == set(made[1:])
+    time.sleep(1.1)  # their age is what is tested
+    newest = checkpoint(client, "web")["id"]
+    assert prune(older_than_s=1) == made[1:] and left() == {newest}
+    assert client.post("/v1/vms/web/checkpoints/prune", json={}).status_code == 400
+
+
 def test_a_command_loses_no_byte_across_a_checkpoint(client):
     client.create("web")
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -80,7 +151,8 @@ def test_clones_are_machines_of_their_own_from_their_first_command_on(client, co
     client.create("web")
     saved = checkpoint(client, "web")
     names = [f"twin{i}" for i in range(count)]
-    script = "head -c 16 /dev/urandom | od -An -tx1; hostname; cat /etc/machine-id; cat /proc/sys/kernel/random/boot_id"
+    script = ("head -c 16 /dev/urandom | od -An -tx1; hostname; cat /etc/machine-id; "
+              "cat /proc/sys/kernel/random/boot_id")
 
     def clone(name):
         restore(client, "web", saved["id"], new_name=name)
@@ -93,6 +165,22 @@ def test_clones_are_machines_of_their_own_from_their_first_command_on(client, co
     assert {answer[1] for answer in answers} == set(names)
     assert client.delete(f"/v1/vms/web/checkpoints/{saved['id']}").status_code == 204
     assert shell(client, names[0], "echo alive") == "alive", "it does not need the checkpoint any more"
+
+
+@pytest.mark.skipif(not os.access(KEYGEN, os.X_OK), reason=f"needs {KEYGEN}, which it puts into the guest")
+def test_a_clone_has_ssh_host_keys_of_its_own(client):
+    client.create("web")
+    with open(KEYGEN, "rb") as program:
+        answer = client.put(f"/v1/vms/web/files?path={KEYGEN}&mode=755", data=program)
+    assert answer.ok, answer.text
+    shell(client, "web", f"mkdir -p /etc/ssh; {KEYGEN} -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
+    saved = checkpoint(client, "web")
+    restore(client, "web", saved["id"], new_name="twin")
+    show = f"cat /etc/ssh/ssh_host_ed25519_key.pub; {KEYGEN} -y -f /etc/ssh/ssh_host_ed25519_key"
+    keys = {vm: [line.split()[1] for line in shell(client, vm, show).split("\n")] for vm in ("web", "twin")}
+    assert keys["web"][0] != keys["twin"][0]
+    for public, of_private in keys.values():
+        assert public == of_private
 
 
 def test_a_fork_is_all_or_nothing(client):
