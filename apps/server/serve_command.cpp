@@ -1,9 +1,12 @@
 #include "serve_command.hpp"
 
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -17,6 +20,7 @@
 
 #include "api/server.hpp"
 #include "base/log.hpp"
+#include "launcher/capabilities.hpp"
 #include "netclient/daemon_network.hpp"
 #include "storage_command.hpp"
 #include "vm/local_engine.hpp"
@@ -37,6 +41,12 @@ void raise_descriptor_limit() {
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
+
+// What confining VMMs takes (docs/adr/0005), a data directory that is not root's, and a port below 1024.
+constexpr std::array needed_capabilities{
+    CAP_SYS_ADMIN,       CAP_SYS_CHROOT, CAP_SETUID, CAP_SETGID,       CAP_SETPCAP,    CAP_CHOWN,
+    CAP_FOWNER,          CAP_KILL,       CAP_MKNOD,  CAP_DAC_OVERRIDE, CAP_SYS_PTRACE, CAP_SYS_RESOURCE,
+    CAP_NET_BIND_SERVICE};
 
 void say_ready(int ready_fd) {
     if (ready_fd < 0) return;
@@ -92,12 +102,20 @@ Awaitable<Result<void>> run(asio::io_context& loop, asio::thread_pool& pool,
 }  // namespace
 
 int serve(const config::ConfigSource& source, int ready_fd) {
+    ::umask(0077);
     const auto config = config::load_server_config(source, true);
     if (!config) {
         fmt::print(stderr, "Error: {}\n", config.error().what);
         return 2;
     }
     std::signal(SIGPIPE, SIG_IGN);
+    // Before there are threads, which would keep theirs.
+    if (::geteuid() == 0) {
+        if (const auto dropped = launcher::keep_capabilities(needed_capabilities); !dropped) {
+            fmt::print(stderr, "Error: {}\n", dropped.error().full());
+            return 1;
+        }
+    }
     set_up_log(config->logging);
     raise_descriptor_limit();
     if (const auto prepared = prepare_storage(*config); !prepared) {

@@ -1,0 +1,39 @@
+#include "launcher/capabilities.hpp"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+
+namespace noid::launcher {
+
+Result<void> keep_capabilities(std::span<const int> kept) {
+    // While CAP_SETPCAP may still be there.
+    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
+        if (std::ranges::find(kept, capability) == kept.end() &&
+            ::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
+            return fail_errno(errno, "cannot give up capabilities for good");
+    }
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+    if (::syscall(SYS_capget, &header, sets.data()) != 0)
+        return fail_errno(errno, "cannot read capabilities");
+    std::array<std::uint32_t, _LINUX_CAPABILITY_U32S_3> mask{};
+    for (const int capability : kept) mask[CAP_TO_INDEX(capability)] |= CAP_TO_MASK(capability);
+    for (std::size_t i = 0; i < sets.size(); ++i) {
+        sets[i].permitted &= mask[i];
+        sets[i].effective = sets[i].permitted;
+        sets[i].inheritable = 0;
+    }
+    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 ||
+        ::syscall(SYS_capset, &header, sets.data()) != 0 || ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return fail_errno(errno, "cannot give up capabilities");
+    return {};
+}
+
+}  // namespace noid::launcher
