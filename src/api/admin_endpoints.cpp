@@ -38,6 +38,7 @@ Awaitable<Result<Response>> create_user(Call& call) {
 Awaitable<Result<Response>> rotate_token(Call& call) {
     auto made = co_await call.services.engine.rotate_token(std::string{call.parameter("name")});
     if (!made) co_return fail(std::move(made).error());
+    call.services.browsers.revoke_user(made->user.name);
     call.services.streams.end_all(made->user.name,
                                   Error{Errc::unauthenticated, "the token was replaced by another", {}});
     co_return token_response(std::move(*made), 200);
@@ -51,6 +52,7 @@ Awaitable<Result<Response>> delete_user(Call& call) {
     call.services.streams.end_all(name, why);
     auto user = co_await call.services.engine.delete_user(name);
     if (!user) co_return fail(std::move(user).error());
+    call.services.browsers.revoke_user(name);
     call.services.streams.end_all(name, why);
     co_return json_response(wire::to_json(to_wire(std::move(*user))));
 }

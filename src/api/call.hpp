@@ -15,6 +15,9 @@
 #include "api/open_streams.hpp"
 #include "api/target.hpp"
 #include "config/server_config.hpp"
+#include "ingress/browser_access.hpp"
+#include "ingress/host_ports.hpp"
+#include "ingress/visits.hpp"
 #include "vm/engine.hpp"
 #include "vm/tenant.hpp"
 
@@ -29,6 +32,9 @@ struct Services {
     LiveSessions live_sessions;
     OpenStreams streams;
     ListCache lists;
+    std::shared_ptr<ingress::HostPorts> host_ports;
+    ingress::Visits& visits;
+    ingress::BrowserAccess browsers;
 };
 
 // One request on its way through an endpoint. Valid until the endpoint returns.

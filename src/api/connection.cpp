@@ -11,10 +11,14 @@
 #include <optional>
 #include <utility>
 
+#include "api/guest_proxy.hpp"
 #include "api/http_channel.hpp"
 #include "api/request_log.hpp"
 #include "api/server_web_socket.hpp"
+#include "api/visitor.hpp"
 #include "base/log.hpp"
+#include "ingress/guest_stream.hpp"
+#include "ingress/host_name.hpp"
 #include "wire/names.hpp"
 
 namespace noid::api {
@@ -91,11 +95,14 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
     // One request; false when the connection is at its end.
     Awaitable<bool> serve_one();
     Awaitable<Response> answer(Ticket& ticket);
+    Awaitable<Response> visit(Ticket& ticket, std::string label);
+    Awaitable<Result<Response>> lead_into_guest(Ticket& ticket, const Admission& admission);
     Awaitable<Response> run_endpoint(Ticket& ticket, const Match& match, Call& call);
     Awaitable<Result<void>> take_body(const Route& route, Call& call);
     Awaitable<Result<Response>> run_stream(Waiting endpoint, Call& call, bool watch_client);
-    Awaitable<Result<Response>> race(Waiting endpoint, Call& call, bool watch_client,
+    Awaitable<Result<Response>> race(Awaitable<Result<Response>> work, bool watch_client,
                                      std::optional<std::chrono::milliseconds> limit);
+    [[nodiscard]] OpenStreams::End ending();
     Awaitable<void> client_gone(bool watch);
     Awaitable<Result<std::string>> read_body(std::uint64_t limit);
     [[nodiscard]] std::optional<Response> check_handshake(const Route& route,
@@ -262,6 +269,10 @@ Awaitable<Response> HttpConnection::answer(Ticket& ticket) {
     const std::string& id = ticket.record.id;
     ticket.record.method = head.method;
     ticket.record.path = wire::clipped(head.target.substr(0, head.target.find('?')), 256);
+    if (listening_ == Listening::main) {
+        if (auto label = ingress::label_of_host(channel_->header("Host"), services_.config.server.domain))
+            co_return co_await visit(ticket, std::move(*label));
+    }
     const auto target = Target::parse(head.target);
     if (!target) co_return to_response(target.error(), id);
 
@@ -272,13 +283,7 @@ Awaitable<Response> HttpConnection::answer(Ticket& ticket) {
     if (listening_ == Listening::main && !(match != nullptr && match->route->access == Access::open)) {
         auto outcome = services_.authenticator.authenticate(channel_->header("Authorization"),
                                                             counted_source(), Clock::now());
-        if (auto* refusal = std::get_if<Refusal>(&outcome)) {
-            Response response = to_response(refusal->error, id);
-            if (response.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
-            if (refusal->retry_after.count() > 0)
-                response.headers.emplace_back("Retry-After", std::to_string(refusal->retry_after.count()));
-            co_return response;
-        }
+        if (const auto* refusal = std::get_if<Refusal>(&outcome)) co_return refusal_response(*refusal, id);
         call.tenant = std::get<std::shared_ptr<vm::Tenant>>(std::move(outcome));
         ticket.record.user = call.tenant->user_name();
     }
@@ -306,6 +311,42 @@ Awaitable<Response> HttpConnection::answer(Ticket& ticket) {
     }
     call.parameters = match->parameters;
     co_return co_await run_endpoint(ticket, *match, call);
+}
+
+// A request whose host is the name of a guest's port. Never reaches the API.
+Awaitable<Response> HttpConnection::visit(Ticket& ticket, std::string label) {
+    auto decision = admit(services_, *channel_, label, counted_source(), ticket.record.id);
+    if (auto* answer = std::get_if<Response>(&decision)) co_return std::move(*answer);
+    const auto admission = std::get<Admission>(std::move(decision));
+    ticket.record.path = wire::clipped(label + ticket.record.path, 256);
+    if (!admission.user.empty()) ticket.record.user = admission.user;
+    ends_itself_ = false;
+    ending_.reset();
+    const auto end = ending();
+    const auto place = services_.visits.enter(*admission.vm, admission.port, [end] {
+        end(Error{Errc::unavailable, "the port is published no more", {}});
+    });
+    if (!place) co_return problem(503, "unavailable", "too many connections to this VM", ticket.record.id);
+    std::unique_ptr<OpenStreams::Entry> entry;
+    if (!admission.user.empty()) entry = services_.streams.add(admission.user, end);
+    auto led = co_await race(lead_into_guest(ticket, admission), false, std::nullopt);
+    if (led) co_return std::move(*led);
+    co_return to_response(led.error(), ticket.record.id);
+}
+
+Awaitable<Result<Response>> HttpConnection::lead_into_guest(Ticket& ticket, const Admission& admission) {
+    auto guest = co_await ingress::GuestStream::connect(admission.vm, admission.port);
+    if (!guest) co_return fail(Errc::unavailable, "the guest does not answer on this port");
+    Forwarding forwarding;
+    forwarding.client = counted_source();
+    forwarding.protocol = protocol_of(services_, *channel_);
+    forwarding.hide_authorization = admission.hide_authorization;
+    forwarding.hidden_cookie = access_cookie;
+    const auto forwarded = co_await forward(*channel_, **guest, forwarding);
+    if (!forwarded) co_return fail(forwarded.error());
+    ticket.streamed_status = forwarded->status == 0 ? 499 : forwarded->status;
+    ticket.finished = forwarded->complete;
+    co_return Response::already_sent();
 }
 
 // What a WebSocket's request must have; its answer when it has not.
@@ -356,7 +397,7 @@ Awaitable<Response> HttpConnection::run_endpoint(Ticket& ticket, const Match& ma
             } else {
                 std::optional<std::chrono::milliseconds> limit;
                 if (route.deadline == Deadline::request) limit = services_.config.server.timeout;
-                response = co_await race(endpoint, call, watch, limit);
+                response = co_await race(endpoint(call), watch, limit);
             }
         }
     } catch (...) {
@@ -401,21 +442,25 @@ Awaitable<Result<std::string>> HttpConnection::read_body(std::uint64_t limit) {
 Awaitable<Result<Response>> HttpConnection::run_stream(Waiting endpoint, Call& call, bool watch_client) {
     ends_itself_ = false;
     ending_.reset();
-    auto end = [weak = weak_from_this(), executor = changed_.get_executor()](Error why) {
+    const auto entry = services_.streams.add(call.tenant->user_name(), ending());
+    // The token may have changed between its check and this entry.
+    if (auto still = services_.authenticator.check(channel_->header("Authorization")); !still)
+        co_return fail(std::move(still).error());
+    co_return co_await race(endpoint(call), watch_client, std::nullopt);
+}
+
+// Ends the stream that runs, from any thread.
+OpenStreams::End HttpConnection::ending() {
+    return [weak = weak_from_this(), executor = changed_.get_executor()](Error why) {
         asio::post(executor, [weak, why = std::move(why)]() mutable {
             if (const auto self = weak.lock()) self->end_stream(std::move(why));
         });
     };
-    const auto entry = services_.streams.add(call.tenant->user_name(), std::move(end));
-    // The token may have changed between its check and this entry.
-    if (auto still = services_.authenticator.check(channel_->header("Authorization")); !still)
-        co_return fail(std::move(still).error());
-    co_return co_await race(endpoint, call, watch_client, std::nullopt);
 }
 
 // The endpoint against its deadline, the client's going away, the end of its token, and abort().
 // Whoever is first, the endpoint has ended when this returns.
-Awaitable<Result<Response>> HttpConnection::race(Waiting endpoint, Call& call, bool watch_client,
+Awaitable<Result<Response>> HttpConnection::race(Awaitable<Result<Response>> work, bool watch_client,
                                                  std::optional<std::chrono::milliseconds> limit) {
     if (aborted_) co_return fail(Errc::cancelled, "the server stops");
     if (limit) {
@@ -432,7 +477,7 @@ Awaitable<Result<Response>> HttpConnection::race(Waiting endpoint, Call& call, b
                  cut_.expiry() != Clock::time_point::max());
     };
     auto group = asio::experimental::make_parallel_group(
-        asio::co_spawn(executor, endpoint(call), asio::deferred),
+        asio::co_spawn(executor, std::move(work), asio::deferred),
         asio::co_spawn(executor, cut(), asio::deferred),
         asio::co_spawn(executor, client_gone(watch_client), asio::deferred));
     auto [order, thrown, response, cut_thrown, gone_thrown] =

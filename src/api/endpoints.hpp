@@ -49,6 +49,14 @@ Awaitable<Result<Response>> fork_vm(Call& call);
 Result<Response> get_policy(Call& call);
 Awaitable<Result<Response>> put_policy(Call& call);
 
+// network_endpoints.cpp:
+Result<Response> get_network(Call& call);
+Awaitable<Result<Response>> put_network(Call& call);
+Result<Response> list_ports(Call& call);
+Awaitable<Result<Response>> publish_port(Call& call);
+Awaitable<Result<Response>> withdraw_port(Call& call);
+Result<Response> create_link(Call& call);
+
 // exec_endpoints.cpp:
 Awaitable<Result<Response>> exec(Call& call);
 Awaitable<Result<Response>> list_sessions(Call& call);

@@ -71,6 +71,20 @@ std::string Metrics::page(const vm::EngineNumbers& numbers) {
     append_value(page, "noid_cpu_seconds", "gauge", "CPU time used by the VMs that exist.",
                  numbers.cpu_seconds);
     append_value(page, "noid_disk_usage_bytes", "gauge", "Disk space used by VMs.", numbers.disk_bytes);
+    if (const auto& network = numbers.network) {
+        const auto append = [&](std::string_view name, std::string_view help, std::uint64_t value) {
+            append_value(page, name, "gauge", help, value);
+        };
+        append("noid_network_sent_bytes", "Sent by the guests that run.", network->sent.bytes);
+        append("noid_network_sent_packets", "Sent by the guests that run.", network->sent.packets);
+        append("noid_network_received_bytes", "Received by the guests that run.", network->received.bytes);
+        append("noid_network_received_packets", "Received by the guests that run.",
+               network->received.packets);
+        append("noid_network_dropped_packets", "Dropped: forged, or towards what no guest may reach.",
+               network->forged.packets + network->isolated.packets);
+        append("noid_network_denied_packets", "Refused by the policies of VMs.", network->denied.packets);
+        append("noid_network_connections", "Open connections of guests.", network->connections);
+    }
     append_head(page, "noid_api_requests_total", "counter", "Requests answered, by status.");
     std::uint64_t errors = 0;
     for (std::size_t status = 100; status < requests_.size(); ++status) {

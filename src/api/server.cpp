@@ -119,15 +119,20 @@ bool is_exhaustion(const boost::system::error_code& error) {
 
 class Server final : public ApiServer {
   public:
-    Server(asio::io_context& loop, vm::Engine& engine, const config::ServerConfig& config, tcp::acceptor main,
-           std::optional<tcp::acceptor> metrics, Local::acceptor admin)
+    Server(asio::io_context& loop, vm::Engine& engine, const config::ServerConfig& config,
+           std::unique_ptr<ingress::Visits> visits, std::shared_ptr<ingress::HostPorts> host_ports,
+           tcp::acceptor main, std::optional<tcp::acceptor> metrics, Local::acceptor admin)
         : loop_{loop},
+          visits_{std::move(visits)},
           services_{engine,
                     config,
                     Authenticator{[&engine](std::string_view token) { return engine.authenticate(token); }},
                     {},
                     {},
                     {},
+                    {},
+                    std::move(host_ports),
+                    *visits_,
                     {}},
           main_{std::move(main)},
           metrics_{std::move(metrics)},
@@ -139,6 +144,7 @@ class Server final : public ApiServer {
             spawn("accept metrics", accept_tcp(*metrics_, Listening::metrics, metrics_router_),
                   metrics_->get_executor());
         spawn("accept admin", accept_local(), admin_.get_executor());
+        services_.host_ports->start();
     }
 
     Awaitable<void> stop(std::chrono::milliseconds deadline) override {
@@ -146,6 +152,7 @@ class Server final : public ApiServer {
         co_await close(main_);
         if (metrics_) co_await close(*metrics_);
         co_await close(admin_);
+        co_await services_.host_ports->stop();
         for (const auto& connection : connections_->all()) connection->stop();
         if (co_await wait_until_empty(deadline)) co_return;
         log::warn("requests cut off at the end of the server",
@@ -269,6 +276,7 @@ class Server final : public ApiServer {
     }
 
     asio::io_context& loop_;
+    std::unique_ptr<ingress::Visits> visits_;
     Services services_;
     Router main_router_{main_routes()};
     Router metrics_router_{metrics_routes()};
@@ -302,8 +310,11 @@ Result<std::unique_ptr<ApiServer>> ApiServer::create(asio::io_context& loop, vm:
     }
     auto admin = listen_admin(loop, config.paths.data_dir);
     if (!admin) return fail(std::move(admin).error());
-    return std::make_unique<Server>(loop, engine, config, std::move(*main), std::move(metrics),
-                                    std::move(*admin));
+    auto visits = std::make_unique<ingress::Visits>(config.ingress.max_connections_per_vm);
+    auto host_ports = ingress::HostPorts::create(loop, config.ingress, engine.ports(), *visits);
+    if (!host_ports) return fail(std::move(host_ports).error());
+    return std::make_unique<Server>(loop, engine, config, std::move(visits), std::move(*host_ports),
+                                    std::move(*main), std::move(metrics), std::move(*admin));
 }
 
 }  // namespace noid::api

@@ -40,8 +40,8 @@ Result<Response> get_capabilities(Call& call) {
     capabilities.max_cpus = config.limits.max_vcpus_per_vm;
     capabilities.max_disk_mib = config.limits.max_disk_per_vm.count;
     capabilities.vmm = vmm::name_of(call.services.engine.vmm().kind);
-    capabilities.features = {"archive",  "checkpoints", "console",  "files",   "fork", "logs",
-                             "policies", "restore",     "sessions", "suspend", "tcp"};
+    capabilities.features = {"archive",  "checkpoints", "console", "files",    "fork",    "logs", "network",
+                             "policies", "ports",       "restore", "sessions", "suspend", "tcp"};
     return json_response(wire::to_json(capabilities));
 }
 

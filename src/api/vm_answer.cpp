@@ -38,6 +38,16 @@ wire::VmInfo to_wire(vm::VmView view) {
     info.cpu_seconds = view.cpu_seconds;
     info.guest_memory_available_bytes = view.guest_memory_available;
     info.guest_disk_free_bytes = view.guest_disk_free;
+    if (const auto& numbers = view.network_numbers) {
+        info.traffic =
+            wire::NetworkTraffic{.sent_bytes = numbers->sent.bytes,
+                                 .sent_packets = numbers->sent.packets,
+                                 .received_bytes = numbers->received.bytes,
+                                 .received_packets = numbers->received.packets,
+                                 .dropped_packets = numbers->forged.packets + numbers->isolated.packets,
+                                 .denied_packets = numbers->denied.packets,
+                                 .connections = numbers->connections};
+    }
     // The guest says these: bounded, and made fit for JSON.
     if (view.agent_version) info.agent_version = wire::clipped(*view.agent_version);
     if (view.guest_os) info.guest_os = wire::clipped(*view.guest_os);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/serialize.hpp>
@@ -27,6 +28,12 @@ vm::NetworkMode to_vm(wire::Network network) noexcept {
             return vm::NetworkMode::open;
     }
     return vm::NetworkMode::open;
+}
+
+std::vector<vm::PublishedPort> published_ports(const wire::CreateVm& request) {
+    std::vector<vm::PublishedPort> ports;
+    for (const wire::PortMapping& port : request.ports) ports.push_back({port.guest, port.host, false});
+    return ports;
 }
 
 // The filters and the page that a list asks for.
@@ -113,6 +120,31 @@ Result<vm::NetworkSettings> network_settings(const wire::CreateVm& request) {
 
 }  // namespace
 
+namespace {
+
+using Reservations = std::vector<std::unique_ptr<ingress::HostPorts::Reservation>>;
+
+// Binds the host's ports of a create, so that one that is in use is known before a VM is made for it.
+Awaitable<Result<Reservations>> reserve_ports(const Call& call, const wire::CreateVm& request) {
+    Reservations reservations;
+    for (const wire::PortMapping& port : request.ports) {
+        auto reserved = co_await call.services.host_ports->reserve(port.host);
+        if (reserved) {
+            reservations.push_back(std::move(*reserved));
+            continue;
+        }
+        // Of a request that is sent again its own VM has the port; of any other the engine refuses it.
+        const auto published = call.services.engine.ports().all();
+        const bool ours = std::any_of(published.begin(), published.end(), [&](const auto& publication) {
+            return publication.port.host == port.host;
+        });
+        if (request.idempotency_key.empty() || !ours) co_return fail(std::move(reserved).error());
+    }
+    co_return reservations;
+}
+
+}  // namespace
+
 Awaitable<Result<Response>> create_vm(Call& call) {
     auto request = read_json<wire::CreateVm>(call);
     if (!request) co_return fail(std::move(request).error());
@@ -122,8 +154,6 @@ Awaitable<Result<Response>> create_vm(Call& call) {
         request->idempotency_key = key;
     }
     if (auto checked = request->check(); !checked) co_return fail(std::move(checked).error());
-    if (!request->ports.empty())
-        co_return fail(Errc::unsupported, "this server publishes no ports; 'ports' must be empty");
     auto name = vm::VmName::parse(request->name);
     if (!name) co_return fail(std::move(name).error());
     auto network = network_settings(*request);
@@ -136,10 +166,12 @@ Awaitable<Result<Response>> create_vm(Call& call) {
                              .env = std::move(request->env),
                              .image = std::move(request->image),
                              .network = std::move(*network),
-                             .ports = {},
+                             .ports = published_ports(*request),
                              .boot = request->boot,
                              .idempotency_key = std::move(request->idempotency_key)};
     if (request->disk_mib) create.disk = MiB{*request->disk_mib};
+    const auto reservations = co_await reserve_ports(call, *request);
+    if (!reservations) co_return fail(reservations.error());
     const auto began = std::chrono::steady_clock::now();
     auto created = co_await call.tenant->create(std::move(create));
     if (!created) co_return fail(std::move(created).error());

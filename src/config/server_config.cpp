@@ -160,6 +160,26 @@ Expected set_guest_init(ServerConfig& config, const Raw& raw) {
     return {};
 }
 
+// "20000-29999".
+Expected set_ingress_ports(ServerConfig& config, const Raw& raw) {
+    const auto* value = std::get_if<std::string>(&raw);
+    unsigned first = 0;
+    unsigned last = 0;
+    if (value) {
+        const char* const end = value->data() + value->size();
+        const auto [dash, bad_first] = std::from_chars(value->data(), end, first);
+        if (bad_first == std::errc{} && dash != end && *dash == '-') {
+            const auto [stop, bad_last] = std::from_chars(dash + 1, end, last);
+            if (bad_last != std::errc{} || stop != end) last = 0;
+        }
+    }
+    if (first == 0 || last < first || last > 65535)
+        return std::unexpected("a range of ports such as \"20000-29999\"");
+    config.ingress.first_port = static_cast<std::uint16_t>(first);
+    config.ingress.last_port = static_cast<std::uint16_t>(last);
+    return {};
+}
+
 constexpr std::int64_t million = 1'000'000;
 
 const std::vector<Key>& keys() {
@@ -184,6 +204,12 @@ const std::vector<Key>& keys() {
         {"server", "metrics_listen", nullptr,
          listen_address([](C& c, auto v) { c.server.metrics_listen = v; })},
         {"server", "domain", nullptr, text([](C& c, auto v) { c.server.domain = v; }, 253)},
+        {"ingress", "address", nullptr, text([](C& c, auto v) { c.ingress.address = v; }, 64)},
+        {"ingress", "ports", nullptr, set_ingress_ports},
+        {"ingress", "max_connections_per_vm", nullptr,
+         number(1, 200, "",
+                [](C& c, auto v) { c.ingress.max_connections_per_vm = static_cast<std::uint32_t>(v); })},
+        {"ingress", "https", nullptr, boolean([](C& c, bool v) { c.ingress.https = v; })},
         {"paths", "kernel", "kernel", path([](C& c, auto v) { c.paths.kernel = v; })},
         {"paths", "initrd", nullptr, path([](C& c, auto v) { c.paths.initrd = v; })},
         {"paths", "rootfs", "rootfs", path([](C& c, auto v) { c.paths.rootfs = v; })},
@@ -308,11 +334,9 @@ Result<void> collect(const toml::table& root, const std::string& file, std::vect
         const std::string where = position(file, node);
         if (const auto* table = node.as_table()) {
             if (!is_table_name(name)) {
-                return fail(
-                    Errc::invalid,
-                    fmt::format(
-                        "{}: unknown table [{}]; known: server, paths, limits, logging, vmm, guest, storage",
-                        where, name));
+                return fail(Errc::invalid, fmt::format("{}: unknown table [{}]; known: server, ingress, "
+                                                       "paths, limits, logging, vmm, guest, storage",
+                                                       where, name));
             }
             for (const auto& [inner_name, inner] : *table) {
                 const std::string inner_text{inner_name.str()};

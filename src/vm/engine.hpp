@@ -50,6 +50,9 @@ class Engine {
     // Constant time in the token. No I/O.
     [[nodiscard]] virtual Result<std::shared_ptr<Tenant>> authenticate(std::string_view token) const = 0;
 
+    // nullptr: there is no such user. For what the API lets in without a token; no I/O.
+    [[nodiscard]] virtual std::shared_ptr<Tenant> tenant_named(const std::string& user_name) const = 0;
+
     // User administration, effective at once. The secret is 64 hexadecimal characters, shown once.
     struct NewToken {
         User user;

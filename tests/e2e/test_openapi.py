@@ -16,6 +16,7 @@ BODIES = {
     "createVm": {"name": "-"}, "exec": {"command": ["true"]}, "signalSession": {"signal": "TERM"},
     "createUser": {"name": "openapi"}, "restore": {"checkpoint_id": "00000000000000ff"},
     "pruneCheckpoints": {"keep": 5}, "changeCheckpoint": {"label": "x"}, "fork": {"names": ["-"]},
+    "putNetwork": {"mode": "open"}, "publishPort": {"guest": 80},
     "putPolicy": {"checkpoint_every_s": None, "checkpoint_keep": 5, "idle_suspend_s": None},
 }
 
@@ -63,7 +64,8 @@ def check(document, method, path, operation, status, headers, body):
 
 
 def filled(path, vm):
-    for part, value in (("{name}", vm), ("{id}", "00000000000000ff"), ("{which}", "00000000000000ff"), ("{rest}", vm)):
+    for part, value in (("{name}", vm), ("{id}", "00000000000000ff"), ("{which}", "00000000000000ff"), ("{rest}", vm),
+                        ("{guest}", "80")):
         path = path.replace(part, value)
     return path
 

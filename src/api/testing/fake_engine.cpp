@@ -348,7 +348,9 @@ Awaitable<Result<vm::Engine::NewToken>> FakeEngine::create_user(std::string name
     co_return NewToken{{"id-of-" + name, name, "2023-11-14 22:13:20"}, std::string(64, 'c')};
 }
 
+// Says so, and lets the token be.
 Awaitable<Result<vm::Engine::NewToken>> FakeEngine::rotate_token(std::string name) {
+    if (name == "ann") co_return NewToken{{"id-of-ann", name, "2023-11-14 22:13:20"}, token_of(name)};
     co_return fail(Errc::not_found, "user '" + name + "' not found");
 }
 
@@ -368,6 +370,7 @@ Awaitable<Result<vm::Engine::UserLimits>> FakeEngine::set_limits(std::string nam
 }
 
 Awaitable<Result<vm::User>> FakeEngine::delete_user(std::string name) {
+    if (name == "bob") co_return vm::User{"id-of-bob", name, "2023-11-14 22:13:20"};
     co_return fail(Errc::not_found, "user '" + name + "' not found");
 }
 

@@ -194,6 +194,10 @@ class FakeEngine final : public vm::Engine {
     }
 
     [[nodiscard]] Result<std::shared_ptr<vm::Tenant>> authenticate(std::string_view token) const override;
+    [[nodiscard]] std::shared_ptr<vm::Tenant> tenant_named(const std::string& user_name) const override {
+        const auto found = tenants_.find(token_of(user_name));
+        return found == tenants_.end() || found->second->user_name() != user_name ? nullptr : found->second;
+    }
     Awaitable<Result<NewToken>> create_user(std::string name) override;
     Awaitable<Result<NewToken>> rotate_token(std::string name) override;
     Awaitable<Result<std::vector<vm::User>>> users() override;
