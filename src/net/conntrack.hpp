@@ -19,6 +19,7 @@ namespace noid::net {
 // looked at as if it were new.
 [[nodiscard]] Result<void> forget_denied_connections(NetlinkSocket& netfilter, Ipv4 source,
                                                      const std::function<bool(const Flow&)>& is_denied);
+// Those that may still carry something: a TCP connection that both sides have closed is none.
 [[nodiscard]] Result<std::uint32_t> count_connections(NetlinkSocket& netfilter);
 
 }  // namespace noid::net

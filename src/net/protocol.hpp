@@ -105,7 +105,7 @@ struct VmStats {
     Traffic forged;                 // dropped: not the guest's own source address, or no IPv4
     Traffic isolated;               // dropped: towards what no guest may reach
     Traffic denied;                 // refused by policy
-    std::uint32_t connections = 0;  // now
+    std::uint32_t connections = 0;  // open now
 };
 
 enum class Verdict : std::uint8_t { ok, warning, failure };

@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "vm/race.hpp"
+#include "vm/server_id.hpp"
 #include "vm/stray_processes.hpp"
 #include "vm/task_group.hpp"
 #include "vm/usage.hpp"
@@ -138,7 +139,35 @@ Awaitable<Result<void>> LocalEngine::load() {
         auto finished = co_await finish_deletion(user_id);
         if (!finished) log::error("deleted user's files are left", {{"reason", finished.error().full()}});
     }
+    co_return co_await give_back_leaked_slots();
+}
+
+// Before any VM asks for one.
+Awaitable<Result<void>> LocalEngine::give_back_leaked_slots() {
+    auto look = [this] { return std::pair{server_id(directory_.path()), vms_that_may_have_slots()}; };
+    auto [id, vms] = co_await on_pool(files_, std::move(look));
+    if (!id) co_return fail(std::move(id.error()).at("read the server's id"));
+    co_await network_->retain(std::move(*id), std::move(vms));
     co_return Result<void>{};
+}
+
+std::vector<std::string> LocalEngine::vms_that_may_have_slots() const {
+    std::vector<std::string> vms;
+    const std::shared_lock lock{mutex_};
+    for (const auto& [name, account] : accounts_) {
+        if (account.tenant) {
+            for (const auto& actor : (*account.tenant)->actors())
+                if (!actor->view().address.empty()) vms.push_back(actor->record().id);
+            continue;
+        }
+        // Not opened, but its VMs may run.
+        const TenantPaths paths = directory_.tenant(account.user.id);
+        const auto entries = names_in(paths.vms());
+        if (!entries) continue;
+        for (const std::string& entry : *entries)
+            if (const auto record = read_record(paths.vms() / entry)) vms.push_back(record->id);
+    }
+    return vms;
 }
 
 Awaitable<Result<std::shared_ptr<LocalTenant>>> LocalEngine::open_tenant(User user,
@@ -192,13 +221,6 @@ Result<std::shared_ptr<Tenant>> LocalEngine::authenticate(std::string_view token
     const Account& account = accounts_.at(name->second);
     if (!account.tenant) return fail(account.tenant.error());
     return *account.tenant;
-}
-
-std::shared_ptr<Tenant> LocalEngine::tenant_named(const std::string& user_name) const {
-    const std::shared_lock lock{mutex_};
-    const auto account = accounts_.find(user_name);
-    if (account == accounts_.end() || !account->second.tenant) return nullptr;
-    return *account->second.tenant;
 }
 
 Awaitable<Result<Engine::NewToken>> LocalEngine::create_user(std::string name) {

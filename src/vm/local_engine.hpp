@@ -33,7 +33,6 @@ class LocalEngine final : public Engine {
     [[nodiscard]] static Awaitable<Result<std::unique_ptr<Engine>>> open(EngineParts parts);
 
     [[nodiscard]] Result<std::shared_ptr<Tenant>> authenticate(std::string_view token) const override;
-    [[nodiscard]] std::shared_ptr<Tenant> tenant_named(const std::string& user_name) const override;
     Awaitable<Result<NewToken>> create_user(std::string name) override;
     Awaitable<Result<NewToken>> rotate_token(std::string name) override;
     Awaitable<Result<std::vector<User>>> users() override;
@@ -63,6 +62,8 @@ class LocalEngine final : public Engine {
     Awaitable<Result<User>> delete_user_now(std::string name);
     Awaitable<Result<void>> set_limits_now(std::string name, store::UserLimits limits);
     Awaitable<Result<void>> finish_deletion(std::string user_id);
+    Awaitable<Result<void>> give_back_leaked_slots();
+    [[nodiscard]] std::vector<std::string> vms_that_may_have_slots() const;
 
     template <class Work>
     auto administrate(Work work) const -> std::invoke_result_t<Work&>;

@@ -21,6 +21,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto guest_stats_limit = 1s;
+constexpr auto network_numbers_limit = 1s;
 constexpr auto settle_limit = 10s;  // for the agent after a wake that another server process began
 constexpr auto last_console_output = 1s;
 
@@ -183,6 +184,8 @@ Awaitable<Result<VmView>> VmActor::details() {
             view.guest_memory_available = stats->memory_available;
             view.guest_disk_free = stats->disk_free;
         }
+        if (auto numbers = co_await within(network_numbers_limit, self->network_numbers()))
+            view.network_numbers = *numbers;
         co_return view;
     };
     co_return co_await on_strand(strand_, measure);
@@ -336,6 +339,11 @@ Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
         }
     }
     if (paused) (void)co_await guest_->channel->hold_traffic();
+    // The server may have ended while it was changing them.
+    if (auto applied = co_await apply_network(network_settings()); !applied) {
+        log::warn("network settings not confirmed",
+                  {{"vm", record_.name.text()}, {"reason", applied.error().full()}});
+    }
     status_.reason.clear();
     publish();
     changed_.notify();

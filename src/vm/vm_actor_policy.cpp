@@ -87,14 +87,20 @@ Awaitable<void> VmActor::save_now_and_then(std::shared_ptr<VmActor> self) {
     }
 }
 
-// Whether somebody or something uses the guest: an attached client, or a command that runs on without one.
+// Whether somebody or something uses the guest: an attached client, a command that runs on without one, or a
+// connection over its network.
 Awaitable<bool> VmActor::in_use() {
     auto guest = guest_;
     if (!guest || opening_ > 0 || guest->channel->attached_sessions() > 0) co_return true;
     auto sessions = co_await guest->channel->sessions();
     // A guest that does not answer is not put to sleep.
     if (!sessions) co_return true;
-    co_return std::ranges::any_of(*sessions, [](const proto::SessionInfo& one) { return !one.ended; });
+    if (std::ranges::any_of(*sessions, [](const proto::SessionInfo& one) { return !one.ended; }))
+        co_return true;
+    if (!status_.slot) co_return false;
+    // Nor is one whose connections nobody can count: it could not wake without netd either.
+    auto numbers = co_await host_.network.numbers(record_.id);
+    co_return !numbers || numbers->connections > 0;
 }
 
 Awaitable<void> VmActor::suspend_when_idle(std::shared_ptr<VmActor> self) {

@@ -494,6 +494,29 @@ def test_leaked_slots_are_freed(world):
     world.wait_until(lambda: "3 ready" in world.command("doctor").stdout or "2 ready" in world.command("doctor").stdout)
 
 
+def test_a_server_frees_only_what_it_leaked_itself(world):
+    for server, run, vm in (("blue", "1", "blue-kept"), ("blue", "1", "blue-leaked"), ("blue", "2", "blue-new"),
+                            ("green", "1", "green-1"), ("", "", "nobodys")):
+        world.ask("acquire", vm=vm, **({"server": server, "run": run} if server else {}))
+    # Who takes a slot anew holds it.
+    world.ask("acquire", vm="blue-kept", server="blue", run="2")
+    world.restart()
+    assert world.ask("retain", server="blue", run="2", vms=[])["released"] == ["blue-leaked"]
+    assert world.ask("retain", server="green", run="2", vms=["green-1"])["released"] == []
+    assert world.ask("retain", vms=[])["released"] == ["nobodys"]
+    assert sorted(s["vm"] for s in world.ask("stats")["vms"]) == ["blue-kept", "blue-new", "green-1"]
+
+
+def test_connections_are_those_that_are_open(world):
+    world.echo(world.internet, 80)
+    guest = world.guest()
+    assert world.stats(guest)["connections"] == 0
+    with guest.connect(INTERNET, 80) as one, guest.connect(ELSEWHERE, 80) as other:
+        assert read_line(one) and read_line(other)
+        assert world.stats(guest)["connections"] == 2
+    world.wait_until(lambda: world.stats(guest)["connections"] == 0)
+
+
 def test_what_was_half_made_is_found(world):
     slot = world.ask("acquire", vm="damaged")
     world.ask("acquire", vm="whole")
