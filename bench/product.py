@@ -80,6 +80,7 @@ class Product:
     def __exit__(self, *_):
         try:
             if self.process is not None and self.process.poll() is None:
+                self.http.close()  # the server has, if it was long idle; the next request opens it again
                 for vm in self.request("GET", "/v1/vms"):
                     self.request("DELETE", f"/v1/vms/{vm['name']}")
                 self.process.terminate()
