@@ -223,6 +223,13 @@ Result<std::shared_ptr<Tenant>> LocalEngine::authenticate(std::string_view token
     return *account.tenant;
 }
 
+std::shared_ptr<Tenant> LocalEngine::tenant_named(const std::string& user_name) const {
+    const std::shared_lock lock{mutex_};
+    const auto account = accounts_.find(user_name);
+    if (account == accounts_.end() || !account->second.tenant) return nullptr;
+    return *account->second.tenant;
+}
+
 Awaitable<Result<Engine::NewToken>> LocalEngine::create_user(std::string name) {
     auto work = [this, &name] { return create_user_now(name); };
     co_return co_await administrate(work);

@@ -33,6 +33,7 @@ class LocalEngine final : public Engine {
     [[nodiscard]] static Awaitable<Result<std::unique_ptr<Engine>>> open(EngineParts parts);
 
     [[nodiscard]] Result<std::shared_ptr<Tenant>> authenticate(std::string_view token) const override;
+    [[nodiscard]] std::shared_ptr<Tenant> tenant_named(const std::string& user_name) const override;
     Awaitable<Result<NewToken>> create_user(std::string name) override;
     Awaitable<Result<NewToken>> rotate_token(std::string name) override;
     Awaitable<Result<std::vector<User>>> users() override;
