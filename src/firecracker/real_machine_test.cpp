@@ -87,6 +87,10 @@ class RealMachineTest : public testing::Test {
         const auto guarded = [&]() -> Awaitable<Result<int>> {
             Options options{.program = program_};
             if (confined) options.users.emplace(launcher::UserRange{.first = 2'000'000, .count = 16});
+            if (confined) {
+                if (auto groups = launcher::Cgroups::open(must(launcher::Cgroups::usual_directory())))
+                    groups_ = options.cgroups = std::make_shared<launcher::Cgroups>(std::move(*groups));
+            }
             const auto vmm = must(co_await open(std::move(options), pool_));
             co_await body(*vmm);
             co_return 0;
@@ -131,6 +135,7 @@ class RealMachineTest : public testing::Test {
         co_return std::move(machine);
     }
 
+    std::shared_ptr<const launcher::Cgroups> groups_;  // none: not confined, or none to be had
     asio::io_context loop_;
     asio::thread_pool pool_{1};
     std::filesystem::path program_;
@@ -149,6 +154,9 @@ TEST_F(RealMachineTest, BootsTalksAndIsKilled) {
         EXPECT_EQ(co_await connect_and_ask(*machine, "say through the console"), "said");
         co_await console_until(*machine, "through the console");
         must(co_await machine->write_console("a line\n"));
+        if (groups_) {
+            EXPECT_TRUE(groups_->of_process(machine->identity().pid));
+        }
 
         must(co_await machine->pause());
         must(co_await machine->resume());

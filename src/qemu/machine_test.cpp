@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <boost/asio/write.hpp>
@@ -25,6 +26,19 @@ std::uint64_t memory_counter(pid_t process, const std::string& name) {
     const auto text = read_file("/proc/" + std::to_string(process) + "/smaps_rollup", 1 << 16);
     const auto found = text ? text->find(name + ":") : std::string::npos;
     return found == std::string::npos ? 0 : std::stoull(text->substr(found + name.size() + 1));
+}
+
+// How a process has opened a file: O_RDONLY, O_RDWR; -1 if it has not.
+int access_to(const std::filesystem::path& file, pid_t process) {
+    const auto directory = std::filesystem::path{"/proc"} / std::to_string(process);
+    for (const auto& entry : std::filesystem::directory_iterator{directory / "fd"}) {
+        std::error_code failed;
+        if (!std::filesystem::equivalent(entry.path(), file, failed)) continue;
+        const auto about = read_file(directory / "fdinfo" / entry.path().filename(), 4096);
+        const auto flags = about->find("flags:\t");
+        return static_cast<int>(std::stoul(about->substr(flags + 7), nullptr, 8)) & O_ACCMODE;
+    }
+    return -1;
 }
 
 std::uint64_t number(const std::string& text) {
@@ -245,6 +259,10 @@ TEST_F(MachineTest, IsConfined) {
     run([this]() -> Awaitable<void> {
         Options confined;
         confined.users.emplace(launcher::UserRange{.first = 2'100'000, .count = 2});
+        if (const auto place = launcher::Cgroups::usual_directory()) {
+            if (auto groups = launcher::Cgroups::open(*place))
+                confined.cgroups = std::make_shared<launcher::Cgroups>(std::move(*groups));
+        }
         const auto vmm = co_await create(pool_, confined);
         const auto spec = machine_in("a");
         const auto directory_b = machine_in("b").directory;
@@ -281,13 +299,21 @@ TEST_F(MachineTest, IsConfined) {
         EXPECT_EQ(co_await clone_probe.ask("check 4 1"), "same");
         EXPECT_EQ(co_await clone_probe.ask("read"), "5");
         EXPECT_EQ(co_await probe.ask("check 4 1"), "same");
+        // What others wake from it can only read.
+        EXPECT_EQ(access_to(clone_spec.directory / "memory.snap", (*clone)->identity().pid), O_RDONLY);
+        EXPECT_EQ(std::filesystem::status(clone_spec.directory / "memory.snap").permissions(),
+                  std::filesystem::perms{0444});
         // Both users are taken.
         const auto third_spec = clone_of(spec, "third");
         EXPECT_EQ((co_await (*vmm)->restore(third_spec, files_, Wake::running)).error().code,
                   Errc::limit_exceeded);
 
-        // An adopted one keeps its user.
+        // An adopted one keeps its user and its control group, which go with it.
         const auto identity = (*machine)->identity();
+        if (confined.cgroups) {
+            EXPECT_TRUE(confined.cgroups->of_process(identity.pid));
+            EXPECT_FALSE(confined.cgroups->of_process(::getpid()));
+        }
         machine->reset();
         machine = co_await (*vmm)->adopt(spec, identity);
         EXPECT_TRUE(machine) << machine.error().what;
