@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -72,6 +73,13 @@ class UserCommands {
             {.verb = Verb::rotate_token});
         add(user, "list", "List the users", {.verb = Verb::list});
         add(user, "show", "Show one user", {.verb = Verb::show});
+        CLI::App& limits = add(user, "set-limits", "Change what a user may have; those not named stay",
+                               {.verb = Verb::set_limits});
+        add_limit(limits, "--max-vms", "VMs", &UserCommand::max_vms);
+        add_limit(limits, "--max-memory", "MiB of all VMs that have a process", &UserCommand::max_memory_mib);
+        add_limit(limits, "--max-vcpus", "vCPUs of these VMs", &UserCommand::max_vcpus);
+        add_limit(limits, "--max-disk", "MiB that VMs and checkpoints really take",
+                  &UserCommand::max_disk_mib);
         add(user, "delete", "Remove a user with all VMs and data", {.verb = Verb::remove});
         const auto older = [](Verb verb) { return UserCommand{.verb = verb, .original_spelling = true}; };
         add(app, "add-user", "As 'user create'", older(Verb::create));
@@ -85,6 +93,7 @@ class UserCommands {
         for (const auto& [parsed, command] : commands_) {
             if (!parsed->parsed()) continue;
             UserCommand chosen = command;
+            for (const auto& [field, value] : limits_) chosen.*field = value;
             chosen.name = name_;
             chosen.json = json_;
             return chosen;
@@ -93,15 +102,30 @@ class UserCommands {
     }
 
   private:
-    void add(CLI::App& parent, const std::string& name, const std::string& help, UserCommand command) {
+    CLI::App& add(CLI::App& parent, const std::string& name, const std::string& help, UserCommand command) {
         CLI::App& made = *parent.add_subcommand(name, help);
         if (command.verb != UserCommand::Verb::list) made.add_option("NAME", name_, "the user")->required();
         made.add_flag("--json", json_, "print JSON");
         flags_.add_to(made);
         commands_.emplace_back(&made, command);
+        return made;
+    }
+
+    using Limit = UserCommand::NewLimit UserCommand::*;
+    void add_limit(CLI::App& command, const std::string& flag, const std::string& help, Limit field) {
+        const auto keep = [this, field](const std::string& text) {
+            std::uint64_t number = 0;
+            const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+            const bool is_number = error == std::errc{} && end == text.data() + text.size();
+            if (!is_number && text != "default")
+                throw CLI::ValidationError("a whole number, 0 (not bounded) or 'default' is expected");
+            limits_.emplace_back(field, is_number ? std::optional{number} : std::nullopt);
+        };
+        command.add_option_function<std::string>(flag, keep, help)->type_name("N|default");
     }
 
     SettingFlags& flags_;
+    std::vector<std::pair<Limit, std::optional<std::uint64_t>>> limits_;
     std::string name_;
     bool json_ = false;
     std::vector<std::pair<CLI::App*, UserCommand>> commands_;
@@ -144,16 +168,6 @@ class GoldenCommands {
     std::vector<std::pair<CLI::App*, GoldenCommand::Verb>> commands_;
 };
 
-// Nothing is downloaded: there is no release channel whose signatures could be checked (docs/cli.md).
-int say_how_to_update() {
-    fmt::print(
-        "noid-server " NOID_VERSION
-        " comes from a source tree. To update it, run there:\n"
-        "    git pull && cmake --preset release && cmake --build build/release --target noid-server noid-agent\n"
-        "install what is in build/release/bin where it is now, and restart the server: VMs run on.\n");
-    return 0;
-}
-
 // The commands about the pool that VM data may be in.
 class StorageCommands {
   public:
@@ -182,6 +196,16 @@ class StorageCommands {
   private:
     std::vector<std::pair<CLI::App*, noid::server::StorageVerb>> commands_;
 };
+
+// Nothing is downloaded: there is no release channel whose signatures could be checked (docs/cli.md).
+int say_how_to_update() {
+    fmt::print("noid-server " NOID_VERSION
+               " comes from a source tree. To update it, run there:\n"
+               "    git pull && cmake --preset release && cmake --build build/release --target noid-server "
+               "noid-agent\n"
+               "install what is in build/release/bin where it is now, and restart the server: VMs run on.\n");
+    return 0;
+}
 
 }  // namespace
 

@@ -54,16 +54,54 @@ Awaitable<Result<void>> list(admin::Users& users, bool as_json) {
     co_return Result<void>{};
 }
 
+std::string amount(std::uint64_t used, std::uint64_t allowed, std::optional<std::uint64_t> own,
+                   std::string_view unit) {
+    const auto limit = allowed == 0 ? std::string{"no limit"} : fmt::format("of {}{}", allowed, unit);
+    return fmt::format("{}{} {}{}", used, unit, limit, own ? " (set for this user)" : "");
+}
+
+void print_limits(const wire::UserLimits& limits) {
+    const auto& [own, allowed, used] = limits;
+    fmt::print("VMs:     {}\nMemory:  {}\nvCPUs:   {}\nDisk:    {}\n",
+               amount(used.vms, allowed.vms, own.max_vms, ""),
+               amount(used.memory_mib, allowed.memory_mib, own.max_memory_mib, " MiB"),
+               amount(used.vcpus, allowed.vcpus, own.max_vcpus, ""),
+               amount(used.disk_mib, allowed.disk_mib, own.max_disk_mib, " MiB"));
+}
+
+Awaitable<Result<void>> set_limits(admin::Users& users, const UserCommand& command) {
+    const auto present = co_await users.limits(command.name);
+    if (!present) co_return fail(present.error());
+    wire::OwnLimits wanted = present->own;
+    if (command.max_vms) wanted.max_vms = *command.max_vms;
+    if (command.max_memory_mib) wanted.max_memory_mib = *command.max_memory_mib;
+    if (command.max_vcpus) wanted.max_vcpus = *command.max_vcpus;
+    if (command.max_disk_mib) wanted.max_disk_mib = *command.max_disk_mib;
+    const auto now = co_await users.set_limits(command.name, wanted);
+    if (!now) co_return fail(now.error());
+    if (command.json) {
+        print_json(wire::to_json(*now));
+    } else {
+        print_limits(*now);
+    }
+    co_return Result<void>{};
+}
+
 Awaitable<Result<void>> show(admin::Users& users, const UserCommand& command) {
     const auto found = co_await users.list();
     if (!found) co_return fail(found.error());
     const auto user = std::ranges::find(*found, command.name, &wire::User::name);
     if (user == found->end())
         co_return fail(Errc::not_found, fmt::format("user '{}' not found", command.name));
+    const auto limits = co_await users.limits(command.name);
+    if (!limits) co_return fail(limits.error());
     if (command.json) {
-        print_json(wire::to_json(*user));
+        auto shown = wire::to_json(*user);
+        shown.emplace("limits", wire::to_json(*limits));
+        print_json(shown);
     } else {
         fmt::print("Name:    {}\nID:      {}\nCreated: {}\n", user->name, user->id, user->created_at);
+        print_limits(*limits);
     }
     co_return Result<void>{};
 }
@@ -95,6 +133,8 @@ Awaitable<Result<void>> perform(admin::Users& users, const UserCommand& command)
             co_return co_await list(users, command.json);
         case UserCommand::Verb::show:
             co_return co_await show(users, command);
+        case UserCommand::Verb::set_limits:
+            co_return co_await set_limits(users, command);
     }
     std::unreachable();
 }

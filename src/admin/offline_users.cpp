@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "admin/engine_answers.hpp"
 #include "netclient/daemon_network.hpp"
 #include "vm/local_engine.hpp"
 #include "vmm_choice/choose.hpp"
@@ -9,25 +10,20 @@
 namespace noid::admin {
 namespace {
 
-wire::User to_wire(vm::User user) {
-    return wire::User{std::move(user.id), std::move(user.name), std::move(user.created_at)};
-}
-
-Result<wire::UserWithToken> to_wire(Result<vm::Engine::NewToken> made) {
-    if (!made) return fail(std::move(made).error());
-    return wire::UserWithToken{to_wire(std::move(made->user)), std::move(made->secret)};
-}
-
 class EngineUsers final : public OfflineUsers {
   public:
     explicit EngineUsers(std::unique_ptr<vm::Engine> engine) : engine_{std::move(engine)} {}
 
     Awaitable<Result<wire::UserWithToken>> create(std::string name) override {
-        co_return to_wire(co_await engine_->create_user(std::move(name)));
+        auto made = co_await engine_->create_user(std::move(name));
+        if (!made) co_return fail(std::move(made).error());
+        co_return to_wire(std::move(*made));
     }
 
     Awaitable<Result<wire::UserWithToken>> rotate_token(std::string name) override {
-        co_return to_wire(co_await engine_->rotate_token(std::move(name)));
+        auto made = co_await engine_->rotate_token(std::move(name));
+        if (!made) co_return fail(std::move(made).error());
+        co_return to_wire(std::move(*made));
     }
 
     Awaitable<Result<std::vector<wire::User>>> list() override {
@@ -36,6 +32,20 @@ class EngineUsers final : public OfflineUsers {
         std::vector<wire::User> users;
         for (auto& user : *found) users.push_back(to_wire(std::move(user)));
         co_return users;
+    }
+
+    Awaitable<Result<wire::UserLimits>> limits(std::string name) override {
+        auto found = co_await engine_->limits(std::move(name));
+        if (!found) co_return fail(std::move(found).error());
+        co_return to_wire(*found);
+    }
+
+    Awaitable<Result<wire::UserLimits>> set_limits(std::string name, wire::OwnLimits limits) override {
+        const auto wanted = from_wire(limits);
+        if (!wanted) co_return fail(wanted.error());
+        auto set = co_await engine_->set_limits(std::move(name), *wanted);
+        if (!set) co_return fail(std::move(set).error());
+        co_return to_wire(*set);
     }
 
     Awaitable<Result<wire::User>> remove(std::string name) override {

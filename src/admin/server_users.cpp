@@ -59,6 +59,15 @@ class ServerUsers final : public Users {
         co_return users;
     }
 
+    Awaitable<Result<wire::UserLimits>> limits(std::string name) override {
+        return ask<wire::UserLimits>(http::verb::get, user_target(name) + "/limits", "");
+    }
+
+    Awaitable<Result<wire::UserLimits>> set_limits(std::string name, wire::OwnLimits limits) override {
+        const auto body = boost::json::serialize(wire::to_json(limits));
+        return ask<wire::UserLimits>(http::verb::put, user_target(name) + "/limits", body);
+    }
+
     Awaitable<Result<wire::User>> remove(std::string name) override {
         return ask<wire::User>(http::verb::delete_, user_target(name), "");
     }

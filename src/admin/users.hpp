@@ -6,6 +6,7 @@
 #include "base/async.hpp"
 #include "base/error.hpp"
 #include "wire/server_info.hpp"
+#include "wire/user_limits.hpp"
 
 namespace noid::admin {
 
@@ -24,6 +25,10 @@ class Users {
     virtual Awaitable<Result<wire::UserWithToken>> rotate_token(std::string name) = 0;
     // Ordered by creation.
     virtual Awaitable<Result<std::vector<wire::User>>> list() = 0;
+    // not_found when there is no such user.
+    virtual Awaitable<Result<wire::UserLimits>> limits(std::string name) = 0;
+    // Replaces them all. invalid: one is too large.
+    virtual Awaitable<Result<wire::UserLimits>> set_limits(std::string name, wire::OwnLimits limits) = 0;
     // Removes the user's VMs, checkpoints, logs and database too. The error says what is left and why.
     virtual Awaitable<Result<wire::User>> remove(std::string name) = 0;
 };

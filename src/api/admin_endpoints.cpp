@@ -1,23 +1,13 @@
 #include <boost/json/array.hpp>
 
+#include "admin/engine_answers.hpp"
 #include "api/endpoint_input.hpp"
 #include "api/endpoints.hpp"
 #include "wire/server_info.hpp"
 
 namespace noid::api {
 
-namespace {
-
-wire::User to_wire(vm::User user) {
-    return wire::User{std::move(user.id), std::move(user.name), std::move(user.created_at)};
-}
-
-Response token_response(vm::Engine::NewToken made, unsigned status) {
-    const wire::UserWithToken user{to_wire(std::move(made.user)), std::move(made.secret)};
-    return json_response(wire::to_json(user), status);
-}
-
-}  // namespace
+using admin::to_wire;
 
 Awaitable<Result<Response>> list_users(Call& call) {
     auto users = co_await call.services.engine.users();
@@ -32,7 +22,7 @@ Awaitable<Result<Response>> create_user(Call& call) {
     if (!request) co_return fail(std::move(request).error());
     auto made = co_await call.services.engine.create_user(std::move(request->name));
     if (!made) co_return fail(std::move(made).error());
-    co_return token_response(std::move(*made), 201);
+    co_return json_response(wire::to_json(to_wire(std::move(*made))), 201);
 }
 
 Awaitable<Result<Response>> rotate_token(Call& call) {
@@ -41,7 +31,23 @@ Awaitable<Result<Response>> rotate_token(Call& call) {
     call.services.browsers.revoke_user(made->user.name);
     call.services.streams.end_all(made->user.name,
                                   Error{Errc::unauthenticated, "the token was replaced by another", {}});
-    co_return token_response(std::move(*made), 200);
+    co_return json_response(wire::to_json(to_wire(std::move(*made))));
+}
+
+Awaitable<Result<Response>> get_limits(Call& call) {
+    auto limits = co_await call.services.engine.limits(std::string{call.parameter("name")});
+    if (!limits) co_return fail(std::move(limits).error());
+    co_return json_response(wire::to_json(to_wire(*limits)));
+}
+
+Awaitable<Result<Response>> put_limits(Call& call) {
+    auto request = read_json<wire::OwnLimits>(call);
+    if (!request) co_return fail(std::move(request).error());
+    const auto wanted = admin::from_wire(*request);
+    if (!wanted) co_return fail(wanted.error());
+    auto limits = co_await call.services.engine.set_limits(std::string{call.parameter("name")}, *wanted);
+    if (!limits) co_return fail(std::move(limits).error());
+    co_return json_response(wire::to_json(to_wire(*limits)));
 }
 
 Awaitable<Result<Response>> delete_user(Call& call) {

@@ -81,6 +81,8 @@ Awaitable<Result<Response>> transfer_stream(Call& call);
 Awaitable<Result<Response>> list_users(Call& call);
 Awaitable<Result<Response>> create_user(Call& call);
 Awaitable<Result<Response>> rotate_token(Call& call);
+Awaitable<Result<Response>> get_limits(Call& call);
+Awaitable<Result<Response>> put_limits(Call& call);
 Awaitable<Result<Response>> delete_user(Call& call);
 
 }  // namespace noid::api

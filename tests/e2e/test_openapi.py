@@ -17,6 +17,7 @@ BODIES = {
     "createUser": {"name": "openapi"}, "restore": {"checkpoint_id": "00000000000000ff"},
     "pruneCheckpoints": {"keep": 5}, "changeCheckpoint": {"label": "x"}, "fork": {"names": ["-"]},
     "putNetwork": {"mode": "open"}, "publishPort": {"guest": 80},
+    "putLimits": {"max_vms": 3, "max_disk_mib": None},
     "putPolicy": {"checkpoint_every_s": None, "checkpoint_keep": 5, "idle_suspend_s": None},
 }
 
@@ -159,11 +160,11 @@ class LocalConnection(http.client.HTTPConnection):
 
 
 def test_administration_answers_as_documented(server, document):
-    order = {"createUser": 0, "listUsers": 1, "rotateToken": 2, "deleteUser": 3}
+    order = {"createUser": 0, "listUsers": 1, "putLimits": 2, "getLimits": 3, "rotateToken": 4, "deleteUser": 5}
     local = [entry for entry in operations(document) if entry[3]]
     assert set(order) <= {operation["operationId"] for _, _, operation, _ in local}
     statuses = []
-    for method, path, operation, _ in sorted(local, key=lambda entry: order.get(entry[2]["operationId"], 4)):
+    for method, path, operation, _ in sorted(local, key=lambda entry: order.get(entry[2]["operationId"], 6)):
         connection = LocalConnection(server.data_dir / "admin.sock")
         body = BODIES.get(operation["operationId"])
         connection.request(method.upper(), filled(path, "openapi"), body=json.dumps(body) if body else None)
@@ -171,4 +172,4 @@ def test_administration_answers_as_documented(server, document):
         check(document, method, path, operation, answer.status, answer.headers, answer.read())
         statuses.append(answer.status)
         connection.close()
-    assert statuses[:4] == [201, 200, 200, 200]
+    assert statuses[:6] == [201, 200, 200, 200, 200, 200]

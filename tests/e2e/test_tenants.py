@@ -1,4 +1,6 @@
 """Who may do what: tokens, users, and one user's things from another's hands."""
+import json
+
 import pytest
 
 from conftest import Api
@@ -110,6 +112,25 @@ def test_users_are_managed_while_the_server_runs(server):
     users = [path.name for path in (server.data_dir / "users").iterdir()]
     assert vera_id(removed) not in users, "no file of the user is left"
     assert server.command("remove-user", "vera", check=False).returncode == 1
+
+
+def test_a_user_s_limits_hold_at_once(server):
+    token = server.command("user", "create", "tom").stdout.strip()
+    tom = Api(server.url, token)
+    try:
+        shown = server.command("user", "set-limits", "tom", "--max-vms", "2", "--max-memory", "256").stdout
+        assert "of 256 MiB (set for this user)" in shown
+        refused = tom.post("/v1/vms", json={"name": "large", "mem_mib": 512})
+        assert refused.status_code in (403, 409, 422, 429) and refused.json()["code"] == "limit_exceeded"
+        assert "256" in refused.json()["error"], "the error says how much there is"
+        assert tom.get("/v1/vms").json() == []
+        server.command("user", "set-limits", "tom", "--max-memory", "default")
+        limits = json.loads(server.command("user", "show", "tom", "--json").stdout)["limits"]
+        assert limits["own"] == {"max_vms": 2, "max_memory_mib": None, "max_vcpus": None, "max_disk_mib": None}
+        assert server.command("user", "set-limits", "nobody", "--max-vms", "1", check=False).returncode == 1
+        assert server.command("user", "set-limits", "tom", "--max-vms", "many", check=False).returncode == 2
+    finally:
+        server.command("user", "delete", "tom")
 
 
 def vera_id(removed):
