@@ -454,6 +454,63 @@ TEST_F(ApiTest, StopEndsIdleConnectionsAndStreamsAndLetsRequestsFinish) {
     EXPECT_ANY_THROW((void)connect());
 }
 
+constexpr std::string_view handshake =
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+TEST_F(ApiTest, StreamsEndWithTheTokenThatOpenedThem) {
+    create("web");
+    create("web", bob);
+    Client follower = connect();
+    follower.send(request("GET", "/v1/vms/web/logs?follow"));
+    ASSERT_EQ(follower.read_raw(1024).size(), 1024U);
+    Client upload = connect();
+    upload.send("POST /v1/vms/web/checkpoints/import HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer " + ann +
+                "\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n");
+    ASSERT_EQ(upload.read_raw(25), "HTTP/1.1 100 Continue\r\n\r\n") << "the endpoint reads";
+    Client console = connect();
+    console.send(request("GET", "/v1/vms/web/console", {}, ann, handshake));
+    ASSERT_EQ(console.read_answer(true)->status, 101U);
+    Client others = connect();
+    others.send(request("GET", "/v1/vms/web/logs?follow", {}, bob));
+    ASSERT_EQ(others.read_raw(1024).size(), 1024U);
+
+    auto last_of_follower = std::async(std::launch::async, [&] {
+        std::string tail;
+        for (std::string piece; !(piece = follower.read_some()).empty();) {
+            tail += piece;
+            tail.erase(0, tail.size() - std::min<std::size_t>(tail.size(), 256));
+            if (tail.find("0\r\n\r\n") != std::string::npos) break;
+        }
+        return tail;
+    });
+    auto all_of_console = std::async(std::launch::async, [&] {
+        std::string tail;
+        for (std::string piece; !(piece = console.read_some()).empty();) {
+            tail += piece;
+            tail.erase(0, tail.size() - std::min<std::size_t>(tail.size(), 256));
+            // The client's Close, as the protocol wants it; masked with zeros.
+            if (tail.find("\x03\xf0") != std::string::npos) {
+                console.send(std::string_view{"\x88\x80\0\0\0\0", 6});
+                break;
+            }
+        }
+        return tail;
+    });
+    Client admin{directory_.path() / "admin.sock"};
+    admin.send(request("POST", "/admin/v1/users/ann/rotate-token", {}, {}));
+    ASSERT_EQ(admin.read_answer()->status, 200U);
+
+    const auto refused = upload.read_answer();
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->status, 401U);
+    EXPECT_EQ(error(*refused), "the token was replaced by another");
+    EXPECT_NE(last_of_follower.get().find("this stream ends: the token was replaced by another"),
+              std::string::npos);
+    EXPECT_NE(all_of_console.get().find("the token was replaced by another"), std::string::npos);
+    EXPECT_EQ(others.read_raw(1 << 16).size(), std::size_t{1} << 16) << "another user's stream goes on";
+}
+
 TEST_F(ApiTest, AStoppedServerMayGoAtOnce) {
     stop();
     for (int i = 0; i < 50; ++i) {

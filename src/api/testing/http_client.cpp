@@ -59,6 +59,13 @@ std::optional<Answer> Client::read_answer(bool head_only) {
     return answer;
 }
 
+std::string Client::read_some() {
+    std::string bytes(1 << 16, '\0');
+    beast::error_code error;
+    bytes.resize(stream_->socket.read_some(asio::buffer(bytes), error));
+    return bytes;
+}
+
 std::string Client::read_raw(std::size_t count) {
     std::string bytes(count, '\0');
     beast::error_code error;

@@ -29,6 +29,8 @@ class Client {
     [[nodiscard]] std::optional<Answer> read_answer(bool head_only = false);
     // At least `count` bytes of what the server sends, fewer at the end of the connection.
     [[nodiscard]] std::string read_raw(std::size_t count);
+    // What the server sends next; empty at the end of the connection.
+    [[nodiscard]] std::string read_some();
     void close();
 
   private:
