@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "doctor/host_checks.hpp"
+#include "doctor/network_checks.hpp"
 #include "doctor/vmm_checks.hpp"
 
 namespace noid::server {
@@ -31,7 +32,7 @@ int doctor(const config::ConfigSource& source) {
         fmt::print(stderr, "Error: {}\n", config.error().what);
         return 2;
     }
-    const std::vector<doctor::Finding> findings = {
+    std::vector<doctor::Finding> findings = {
         doctor::check_kvm(*config),
         doctor::check_vmm(*config),
         doctor::check_kernel(*config),
@@ -41,12 +42,13 @@ int doctor(const config::ConfigSource& source) {
         doctor::check_reflink(*config),
         doctor::check_free_disk(*config),
         doctor::check_listen_address(*config),
-        doctor::check_netd(*config),
         doctor::check_ip_forwarding(),
         doctor::check_entropy(),
         doctor::check_descriptor_limit(*config),
         doctor::check_cgroups(),
     };
+    const auto network = doctor::check_network(*config);
+    findings.insert(findings.end(), network.begin(), network.end());
     bool failed = false;
     for (const auto& finding : findings) {
         fmt::print("{}  {:<16} {}\n", mark(finding.verdict), finding.subject, finding.found);

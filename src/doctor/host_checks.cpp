@@ -4,16 +4,13 @@
 #include <fmt/format.h>
 #include <linux/fs.h>
 #include <netdb.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -169,36 +166,6 @@ Finding check_listen_address(const config::ServerConfig& config) {
                        "by this server, if it runs; else stop the other program or change [server] listen");
     }
     return failure("listen", listen + ": " + system_text(errno), "correct [server] listen");
-}
-
-Finding check_netd(const config::ServerConfig& config) {
-    const auto& path = config.paths.netd_socket;
-    constexpr auto advice = "VMs are made without a network until it runs: systemctl start noid-netd";
-    const Fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.native().size() >= sizeof address.sun_path)
-        return failure("netd", "socket path is too long", "shorten [paths] netd_socket");
-    std::memcpy(address.sun_path, path.c_str(), path.native().size());
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        return warning("netd", fmt::format("{}: {}", path.string(), system_text(errno)), advice);
-    }
-    constexpr std::string_view question = "{\"op\":\"status\"}\n";
-    if (::send(socket.get(), question.data(), question.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(question.size())) {
-        return warning("netd", "does not take requests: " + system_text(errno), advice);
-    }
-    pollfd answer{socket.get(), POLLIN, 0};
-    std::array<char, 512> reply{};
-    if (::poll(&answer, 1, 2000) != 1)
-        return warning("netd", "is there but does not answer", "restart noid-netd");
-    const ssize_t got = ::recv(socket.get(), reply.data(), reply.size(), 0);
-    if (got <= 0 || std::string_view{reply.data(), static_cast<std::size_t>(got)}.find("\"ok\":true") ==
-                        std::string_view::npos) {
-        return warning("netd", "refused to answer this user",
-                       "let the server's user into netd's group (netd.toml: group)");
-    }
-    return ok("netd", "answers at " + path.string());
 }
 
 Finding check_ip_forwarding() {

@@ -19,8 +19,6 @@ namespace noid::doctor {
 [[nodiscard]] Finding check_free_disk(const config::ServerConfig& config);
 // The listen address can be bound, or a Noid server answers there.
 [[nodiscard]] Finding check_listen_address(const config::ServerConfig& config);
-// noid-netd answers on its socket.
-[[nodiscard]] Finding check_netd(const config::ServerConfig& config);
 [[nodiscard]] Finding check_ip_forwarding();
 // The kernel's generator is seeded: getrandom does not block.
 [[nodiscard]] Finding check_entropy();

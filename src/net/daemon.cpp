@@ -6,9 +6,12 @@
 
 #include <sys/file.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 
 #include "base/async.hpp"
@@ -29,6 +32,8 @@ namespace noid::net {
 namespace fs = std::filesystem;
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t ethernet_mtu = 1500;
 constexpr const char* leases_directory = "leases";
@@ -96,6 +101,7 @@ class Daemon::Impl {
     Result<void> use_uplink();
     void keep_slots_ready();
     Awaitable<void> tidy();
+    Awaitable<void> until_burst_is_over();
 
     Awaitable<std::string> handle(std::string line, uid_t user);
     Awaitable<std::string> perform(SetupRequest request, uid_t user);
@@ -120,6 +126,8 @@ class Daemon::Impl {
     std::optional<UplinkWatch> watch_;
     std::optional<RequestServer> server_;
     asio::signal_set signals_{loop_, SIGTERM, SIGINT};
+    asio::steady_timer burst_{loop_};
+    Clock::time_point last_acquire_;
     bool is_tidying_ = false;
     bool is_stopping_ = false;
     asio::thread_pool kernel_thread_{1};
@@ -194,6 +202,7 @@ Awaitable<void> Daemon::Impl::wait_for_signal() {
     is_stopping_ = true;
     server_->stop();
     watch_.reset();
+    burst_.cancel();
     // A slot that is being made is finished, and heard of by the DNS service, which lives as long as the
     // loop.
     while (is_tidying_) co_await in_kernel([] {});
@@ -241,11 +250,26 @@ void Daemon::Impl::keep_slots_ready() {
 Awaitable<void> Daemon::Impl::tidy() {
     // One slot at a time, so that requests have their turn in between.
     for (bool is_more = true; is_more && !is_stopping_;) {
+        co_await until_burst_is_over();
         const auto done = co_await in_kernel([this] { return pool_->tidy(); });
         if (!done) log::error("cannot keep slots ready", {{"error", done.error().full()}});
         is_more = done && *done;
     }
     is_tidying_ = false;
+}
+
+// VMs that are made at once get what is ready, and do not wait while more is being made ready.
+Awaitable<void> Daemon::Impl::until_burst_is_over() {
+    constexpr std::chrono::milliseconds gap{50};
+    constexpr std::chrono::seconds longest{1};
+    const auto latest = Clock::now() + longest;
+    while (!is_stopping_) {
+        const auto over = std::min(last_acquire_ + gap, latest);
+        if (Clock::now() >= over) co_return;
+        burst_.expires_at(over);
+        boost::system::error_code cancelled;
+        co_await burst_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+    }
 }
 
 Awaitable<std::string> Daemon::Impl::handle(std::string line, uid_t user) {
@@ -273,6 +297,7 @@ Awaitable<std::string> Daemon::Impl::perform(StatusRequest /*request*/, uid_t /*
 }
 
 Awaitable<std::string> Daemon::Impl::perform(AcquireRequest request, uid_t user) {
+    last_acquire_ = Clock::now();
     const auto work = [&] { return pool_->acquire(request, user); };
     const auto slot = co_await in_kernel(work);
     keep_slots_ready();

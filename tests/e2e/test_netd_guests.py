@@ -1,11 +1,15 @@
 """Real microVMs in the slots of a real noid-netd: what netd_world's internet hears of them."""
 import concurrent.futures
+import contextlib
+import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import tempfile
+import threading
+import time
 
 import pytest
 
@@ -17,11 +21,15 @@ pytestmark = pytest.mark.skipif(
     reason="needs root, noid-netd, and a guest's kernel and image")
 
 PORT = 80
+DOWNLOAD_PORT = 8000
+MTU = 1420  # of the way to the internet
 
 
 @pytest.fixture(scope="module")
 def world():
     world = World(ready=4)
+    for namespace, device in ((world.host, "wan0"), (world.internet, "net0")):
+        namespace.ip("link", "set", device, "mtu", MTU)
     world.start()
     world.echo(world.internet, PORT)
     world.echo(world.host, 22)
@@ -77,6 +85,8 @@ def test_what_a_real_guest_reaches(world, api):
     inside = [bash(api, vm, "cat /proc/net/fib_trie /etc/resolv.conf")["stdout"] for vm in ("one", "two")]
     assert "10.200.0.2" in inside[0] and f"nameserver {GATEWAY}" in inside[0]
     assert "10.200.0.2" in inside[1], "the same in every guest"
+    assert bash(api, "one", "hostname; getent hosts $(hostname)")["stdout"].split()[::2] == ["one", "one"]
+    assert bash(api, "one", "cat /sys/class/net/e*/mtu")["stdout"].strip() == str(MTU)
 
     assert peer_seen_by(api, "one", INTERNET) == HOST
     assert peer_seen_by(api, "two", ELSEWHERE) == HOST
@@ -94,16 +104,156 @@ def test_what_a_real_guest_reaches(world, api):
     assert not {s["guest_ip"] for s in world.ask("stats")["vms"]} & set(addresses.values()), "slots are given back"
 
 
-def test_modes_of_a_real_guest(world, api):
-    api.create("closed", network="none")
-    assert peer_seen_by(api, "closed", INTERNET) is None
-    assert api.get("/v1/vms/closed").json().get("address") in (None, "")
-    api.create("picky", network="egress")
+def set_network(api, vm, **settings):
+    answer = api.put(f"/v1/vms/{vm}/network", json=settings)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_settings_hold_while_the_vm_runs_and_wherever_it_wakes(world, api):
+    api.create("picky", network="none")
     assert peer_seen_by(api, "picky", INTERNET) is None
-    vm = next(s["vm"] for s in world.ask("stats")["vms"] if s["guest_ip"] == address_of(api, "picky"))
-    world.ask("policy", vm=vm, policy={"mode": "egress", "rules": [{"action": "allow", "to": "*.example.test"}]})
-    assert peer_seen_by(api, "picky", "www.example.test") == HOST
-    assert peer_seen_by(api, "picky", INTERNET) is None
+    assert peer_seen_by(api, "picky", "www.example.test") is None, "names do not resolve"
+    set_network(api, "picky", mode="open")
+    assert peer_seen_by(api, "picky", INTERNET) == HOST
+    saved = api.post("/v1/vms/picky/checkpoints", json={"name": "open"})
+    assert saved.status_code == 201, saved.text
+
+    rules = [{"action": "allow", "to": "*.example.test", "ports": [str(PORT)]}]
+    set_network(api, "picky", mode="egress", rules=rules)
+
+    def only_the_name_is_reached(vm):
+        assert peer_seen_by(api, vm, "www.example.test") == HOST
+        assert peer_seen_by(api, vm, INTERNET) is None
+        assert peer_seen_by(api, vm, "www.example.test", DOWNLOAD_PORT) is None
+
+    only_the_name_is_reached("picky")
+    assert api.post("/v1/vms/picky/suspend").status_code == 200
+    only_the_name_is_reached("picky")
+    assert api.post("/v1/vms/picky/restore", json={"checkpoint_id": "open", "keep_present": False}).status_code == 200
+    assert api.get("/v1/vms/picky/network").json()["rules"] == rules, "a restore does not open what was closed since"
+    only_the_name_is_reached("picky")
+    assert api.post("/v1/vms/picky/fork", json={"names": ["picky-too"]}).status_code in (200, 201)
+    only_the_name_is_reached("picky-too")
+
+
+class Download(threading.Thread):
+    """Serves `size` bytes slowly to one client, and knows their hash."""
+
+    def __init__(self, namespace, size):
+        super().__init__(daemon=True)
+        self.listener = namespace.listen(DOWNLOAD_PORT)
+        self.listener.settimeout(120)
+        self.pieces = [os.urandom(16 * 1024) for _ in range(size // (16 * 1024))]
+        self.sha256 = hashlib.sha256(b"".join(self.pieces)).hexdigest()
+        self.half_way = threading.Event()
+        self.go_on = threading.Event()
+        self.start()
+
+    def run(self):
+        connection, _ = self.listener.accept()
+        with connection:
+            connection.settimeout(120)
+            for number, piece in enumerate(self.pieces):
+                if number == len(self.pieces) // 2:
+                    self.half_way.set()
+                # While the checkpoint is made, some of it is always on its way.
+                if self.half_way.is_set() and not self.go_on.is_set():
+                    time.sleep(0.02)
+                connection.sendall(piece)
+        self.listener.close()
+
+
+def test_a_download_survives_a_checkpoint(world, api):
+    api.create("busy")
+    download = Download(world.internet, 8 << 20)
+    script = f"exec 3<>/dev/tcp/{INTERNET}/{DOWNLOAD_PORT}; sha256sum <&3 >/run/sum.new; mv /run/sum.new /run/sum"
+    started = api.post("/v1/vms/busy/exec", json={"command": ["bash", "-c", script], "detach": True})
+    assert started.status_code < 300, started.text
+    assert download.half_way.wait(60)
+    saved = api.post("/v1/vms/busy/checkpoints", json={"name": "midway"})
+    assert saved.status_code == 201, saved.text
+    assert download.is_alive(), "it was in progress all the time"
+    download.go_on.set()
+    download.join(120)
+    done = bash(api, "busy", "for i in $(seq 300); do [ -e /run/sum ] && break; sleep 0.1; done; cat /run/sum")
+    assert done["stdout"].split()[0] == download.sha256
+
+
+def test_servers_and_daemon_agree_again_whoever_was_killed(world, networked_server, api):
+    other = Server(tempfile.mkdtemp(prefix="noid-e2e-"), paths={"netd_socket": str(world.socket_path)})
+    other.start()
+    try:
+        neighbour = other.make_user()
+        neighbour.create("neighbour")
+        for vm in ("goes", "stays"):
+            api.create(vm)
+        world.stop(signal.SIGKILL)
+        api.destroy("goes")  # its slot cannot be given back now, and the server that knows this dies
+        networked_server.stop(signal.SIGKILL)
+        world.start()
+        assert len(world.ask("stats")["vms"]) == 3
+        networked_server.start()
+        assert len(world.ask("stats")["vms"]) == 2, "what was leaked is free, and the other server's is not touched"
+        assert peer_seen_by(api, "stays", INTERNET) == HOST
+        assert peer_seen_by(neighbour, "neighbour", INTERNET) == HOST
+    finally:
+        other.destroy_everything()
+        shutil.rmtree(other.directory, ignore_errors=True)
+
+
+@pytest.mark.long
+def test_an_idle_vm_sleeps_but_not_under_a_connection(world, api):
+    api.create("idler")
+    answer = api.put("/v1/vms/idler/policy", json={"checkpoint_keep": 1, "idle_suspend_s": 10})
+    assert answer.status_code == 200, answer.text
+    # Nobody is attached and no command runs: only the connection keeps it awake.
+    with connection_held_by_a_daemon(world, api, "idler") as listener_side:
+        time.sleep(25)
+        assert api.get("/v1/vms/idler").json()["state"] == "running"
+        listener_side.close()
+    world.wait_until(lambda: api.get("/v1/vms/idler").json()["state"] == "suspended", limit=60)
+    assert bash(api, "idler", "echo awake")["stdout"] == "awake\n"
+
+
+@contextlib.contextmanager
+def connection_held_by_a_daemon(world, api, vm):
+    """A connection of a process in the guest that is no session's; gives the internet's end."""
+    with world.internet.listen(DOWNLOAD_PORT) as listener:
+        listener.settimeout(60)
+        script = f"exec 3<>/dev/tcp/{INTERNET}/{DOWNLOAD_PORT}; read -r _ <&3"
+        bash(api, vm, f"setsid bash -c '{script}' </dev/null >/dev/null 2>&1 & disown")
+        connection, _ = listener.accept()
+        with connection:
+            yield connection
+
+
+@pytest.mark.long
+def test_a_checkpoint_has_the_right_network_on_another_host(world, api):
+    api.create("traveller")
+    bash(api, "traveller", "echo here >/run/where")
+    saved = api.post("/v1/vms/traveller/checkpoints", json={"name": "trip"})
+    assert saved.status_code == 201, saved.text
+    stream = api.get("/v1/vms/traveller/checkpoints/trip/export", timeout=300)
+    away = World(ready=1, pool="172.31.0.0/16")
+    server = Server(tempfile.mkdtemp(prefix="noid-e2e-"), paths={"netd_socket": str(away.socket_path)})
+    try:
+        away.start()
+        away.echo(away.internet, PORT)
+        server.start()
+        there = server.make_user()
+        there.create("anchor")
+        taken = there.post("/v1/vms/anchor/checkpoints/import?name=trip", data=stream.content, timeout=300)
+        assert taken.status_code == 201, taken.text
+        woken = there.post("/v1/vms/anchor/restore", json={"checkpoint_id": "trip", "new_name": "traveller"})
+        assert woken.status_code == 200, woken.text
+        assert bash(there, "traveller", "cat /run/where")["stdout"] == "here\n"
+        assert address_of(there, "traveller").startswith("172.31.")
+        assert peer_seen_by(there, "traveller", INTERNET) == HOST
+    finally:
+        server.destroy_everything()
+        away.close()
+        shutil.rmtree(server.directory, ignore_errors=True)
 
 
 def test_a_connection_survives_server_and_daemon(world, networked_server, api):
