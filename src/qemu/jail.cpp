@@ -38,7 +38,7 @@ launcher::Confinement confinement(const std::filesystem::path& program, const vm
         if (!file.empty() && !lies_in(file, system_files)) root.readable.push_back(file);
     }
     root.writable = {spec.directory};
-    for (const auto* device : {"/dev/kvm", "/dev/urandom"}) {
+    for (const auto* device : {"/dev/kvm", "/dev/null", "/dev/urandom"}) {
         if (std::filesystem::exists(device)) root.devices.emplace_back(device);
     }
     confinement.own_network = !spec.network;
