@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "vm/stray_processes.hpp"
+#include "vm/suspension_files.hpp"
 #include "vm/testing/engine_world.hpp"
 
 namespace noid::vm {
@@ -71,6 +72,33 @@ class CheckpointsTest : public EngineWorld {
         }
     }
 };
+
+// The journal's entry stayed behind, because the disk was full when the suspension was to be concluded.
+TEST_F(CheckpointsTest, AVmThatWokeSinceIsNotSuspendedAgainByRecovery) {
+    run([this]() -> Awaitable<void> {
+        auto ann = co_await begin();
+        const ProcessIdentity before = script_->processes.back();
+        EXPECT_TRUE(co_await vm_of(ann)->suspend());
+        EXPECT_TRUE(co_await vm_of(ann)->resume());
+        set_memory("web", "newer");
+        ann.reset();
+        co_await close();
+        {
+            auto database = store::TenantDatabase::open(user_directory() / "noid.db").value();
+            IntentData data{database->vms()->front().id, before};
+            data.step = suspension_saved;
+            EXPECT_TRUE(database->begin({0, "suspend", "web", data.to_json()}));
+        }
+        co_await open();
+        ann = co_await tenant();
+        EXPECT_EQ(vm_of(ann)->view().state, State::running);
+        EXPECT_EQ(memory("web"), "newer");
+        EXPECT_FALSE(stands_still("web"));
+        EXPECT_TRUE(co_await ann->destroy(named("web")));
+        expect_nothing_left();
+        co_await close();
+    });
+}
 
 TEST_F(CheckpointsTest, ARestoreBringsMemoryAndDiskBack) {
     run([this]() -> Awaitable<void> {

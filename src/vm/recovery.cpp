@@ -170,6 +170,12 @@ class Recovery {
     // Everything was saved: what ran is ended, and the VM is suspended.
     Awaitable<Result<void>> finish_suspending(const store::Intent& intent, const VmName& name,
                                               const IntentData& data, Known& vm) {
+        const auto now = VmStatus::from_row(vm.row.runtime);
+        if (!now) co_return fail(now.error());
+        if (now->process && now->process != data.process) {
+            vm.settle = true;  // it was finished, and has woken since: its saved memory is of no use any more
+            co_return co_await finish(intent);
+        }
         auto processes = running_->in(tenant_->paths.vm(name));
         if (data.process) processes.push_back(*data.process);
         if (auto ended = co_await end_all(processes); !ended) co_return ended;
@@ -192,8 +198,10 @@ class Recovery {
         if (data.process) processes.push_back(*data.process);
         if (auto ended = co_await end_all(processes); !ended) co_return ended;
         auto work = [successor = tenant_->paths.successor(data.vm_id), place,
-                     trash = tenant_->paths.trash(data.vm_id)] {
-            return take_place(successor, place, trash);
+                     trash = tenant_->paths.trash(data.vm_id)]() -> Result<void> {
+            if (auto taken = take_place(successor, place, trash); !taken) return taken;
+            release_reserve(place);
+            return {};
         };
         if (auto taken = co_await on_pool(host_.files, std::move(work)); !taken) co_return taken;
         co_return co_await now_suspended(intent, vm, data.checkpoint);

@@ -13,6 +13,25 @@ namespace noid::vm {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+constexpr const char* reserve_file = "wake.reserve";
+constexpr off_t reserve_bytes = 512 << 10;
+
+}  // namespace
+
+Result<void> reserve_for_wake(const fs::path& directory) {
+    const auto file = open_file(directory / reserve_file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
+    if (!file) return fail(file.error());
+    if (const int failed = ::posix_fallocate(file->get(), 0, reserve_bytes); failed != 0)
+        return fail_errno(failed, "keep space for the wake");
+    return {};
+}
+
+void release_reserve(const fs::path& directory) noexcept {
+    ::unlink((directory / reserve_file).c_str());
+}
+
 Result<void> move_saved_memory(const fs::path& directory, const fs::path& snapshot) {
     constexpr std::pair<const char*, const char*> names[] = {{saving_memory, memory_file},
                                                              {saving_state, state_file}};

@@ -24,6 +24,10 @@ inline constexpr const char* suspension_saved = "saved";
                                          const SnapshotConfig& config);
 // Gives the saved files their names; what has its name already stays. Can be repeated.
 [[nodiscard]] Result<void> finish_suspension(const std::filesystem::path& directory);
+// Takes space aside in the directory of a VM that is going to be put back to a checkpoint, and gives it
+// back: once its old machine has ended, waking must not fail for want of a few blocks. no_space.
+[[nodiscard]] Result<void> reserve_for_wake(const std::filesystem::path& directory);
+void release_reserve(const std::filesystem::path& directory) noexcept;
 // Removes what a save left that did not come to its end.
 void remove_unfinished_save(const std::filesystem::path& directory) noexcept;
 // Removes the saved memory: the VM will boot.

@@ -188,6 +188,14 @@ Awaitable<Result<Restored>> VmActor::restore_now(Rewind rewind) {
         (void)co_await on_pool(host_.files, std::move(clean));
         if (guest && guest == guest_ && was_running && status_.state == State::running)
             (void)co_await go_on(guest);
+        if (restored.kept) {
+            auto remove = [this, id = restored.kept->id]() -> Result<void> {
+                auto kept = tenant_->checkpoints.find(record_.name, id);
+                return kept ? tenant_->checkpoints.remove(*kept) : Result<void>{};
+            };
+            if (auto removed = co_await on_pool(host_.files, std::move(remove)); !removed)
+                log::warn("checkpoint of a restore is left", {{"reason", removed.error().full()}});
+        }
         (void)co_await conclude(*intent);
         co_return fail(std::move(prepared.error()));
     }
@@ -223,6 +231,7 @@ Awaitable<Result<void>> VmActor::prepare_successor(const Rewind& rewind) {
         if (::mkdir(successor.c_str(), 0700) != 0) return fail_errno(errno, "create a directory");
         auto made = unfold_snapshot(host_.volume, rewind.place, successor);
         if (made) made = write_record(successor, present_record());
+        if (made) made = reserve_for_wake(successor);
         if (!made) (void)remove_tree(successor);
         return made;
     };
@@ -237,7 +246,11 @@ Awaitable<Result<void>> VmActor::switch_to_successor(const SnapshotConfig& confi
     co_await detach_guest();
     if (auto go = reached("restore:ended"); !go) co_return go;
     auto work = [successor = tenant_->paths.successor(record_.id), place = directory(),
-                 trash = tenant_->paths.trash(record_.id)] { return take_place(successor, place, trash); };
+                 trash = tenant_->paths.trash(record_.id)]() -> Result<void> {
+        if (auto taken = take_place(successor, place, trash); !taken) return taken;
+        release_reserve(place);
+        return {};
+    };
     if (auto taken = co_await on_pool(host_.files, std::move(work)); !taken) co_return taken;
     if (!config.has_network || !config.has_memory) co_await release_slot();
     status_.started_unix.reset();

@@ -125,8 +125,11 @@ Awaitable<Result<vmm::SaveReport>> FakeMachine::save(const vmm::SnapshotFiles& f
         co_return fail(Errc::internal, "wrong basis");
     auto memory = read_file(guest_memory_file(directory_, identity().pid), 1000);
     if (!memory) co_return fail(std::move(memory.error()));
-    std::ofstream{directory_ / files.memory} << *memory;
-    std::ofstream{directory_ / files.state} << "state";
+    std::ofstream memory_out{directory_ / files.memory};
+    std::ofstream state_out{directory_ / files.state};
+    memory_out << *memory << std::flush;
+    state_out << "state" << std::flush;
+    if (!memory_out || !state_out) co_return fail(Errc::no_space, "the memory cannot be written");
     script_->saves.push_back(kind);
     vmm::SaveReport report;
     report.bytes_written = memory->size();
@@ -185,11 +188,15 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::launch(std::filesystem
         script_->processes.push_back(launched->identity);
     }
     const pid_t pid = launched->identity.pid;
-    std::ofstream{guest_memory_file(directory, pid)} << memory;
+    std::ofstream guest{guest_memory_file(directory, pid)};
+    guest << memory << std::flush;
     if (paused) std::ofstream{pause_mark(directory, pid)} << "paused";
-    co_return std::make_unique<FakeMachine>(
-        script_, launcher::Process{co_await asio::this_coro::executor, std::move(*launched)},
-        std::move(directory));
+    launcher::Process running{co_await asio::this_coro::executor, std::move(*launched)};
+    if (!guest) {
+        (void)co_await running.stop(std::chrono::milliseconds{0});
+        co_return fail(Errc::no_space, "the guest's memory cannot be written");
+    }
+    co_return std::make_unique<FakeMachine>(script_, std::move(running), std::move(directory));
 }
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::adopt(const vmm::MachineSpec& spec,
                                                                 ProcessIdentity identity) {
