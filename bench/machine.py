@@ -19,17 +19,22 @@ def tsc_khz():
 
 
 class BareMachine:
-    """Boots on construction; `agent` is the socket that leads to the agent."""
+    """Boots on construction; `agent` is the socket that leads to the agent. `tap`: a device that is there, in the
+    namespace that `wrapper` runs commands in."""
 
-    def __init__(self, directory, images, memory):
+    def __init__(self, directory, images, memory, tap=None, wrapper=()):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir()
         self.agent = self.directory / "agent.sock"
         disk = self.directory / "rootfs.ext4"
         subprocess.run(["cp", "--reflink=auto", "--sparse=always", images / "debian-12.ext4", disk], check=True)
+        network = [] if tap is None else [
+            "-netdev", f"tap,id=network,ifname={tap},script=no,downscript=no,"
+                       f"vhost={'on' if pathlib.Path('/dev/vhost-net').exists() else 'off'}",
+            "-device", "virtio-net-device,netdev=network,mac=aa:fc:00:00:00:02"]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            [*wrapper, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
              "-M", MACHINE, "-accel", "tcg,thread=multi", "-cpu", "max",
              "-smp", "1", "-m", f"{memory}M", "-kernel", images / "vmlinux", "-initrd", images / "initrd.cpio",
              "-append", f"{KERNEL_ARGUMENTS} tsc_early_khz={tsc_khz()}",
@@ -38,6 +43,7 @@ class BareMachine:
              "-device", "virtio-serial-device,max_ports=2", "-device", "virtserialport,chardev=agent,name=noid.agent",
              "-device", "virtio-rng-device",
              "-drive", f"id=root,file={disk},format=raw,if=none", "-device", "virtio-blk-device,drive=root",
+             *network,
              "-chardev", "stdio,id=ready", "-mon", "chardev=ready,mode=control"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         # QMP's greeting: the sockets are there.

@@ -9,8 +9,9 @@ import sys
 import basics
 import checkpoints
 import measure
+import network
 
-BENCHMARKS = {**basics.BENCHMARKS, **checkpoints.BENCHMARKS}
+BENCHMARKS = {**basics.BENCHMARKS, **checkpoints.BENCHMARKS, **network.BENCHMARKS}
 
 
 @dataclasses.dataclass

@@ -1,0 +1,228 @@
+// The floor for a network slot: the kernel objects of one, made by the very messages that noid-netd sends,
+// out of nothing but system calls. What libnftables makes of the rules is recorded once, before anything
+// is measured, and sent again as it was.
+//
+//   noid-bench-netlink --directory DIR --runs N      prints the milliseconds of each
+#include <fmt/format.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <net/if.h>
+#include <netlink/msg.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include "base/fd.hpp"
+#include "net/links.hpp"
+#include "net/netns.hpp"
+#include "net/nftables.hpp"
+#include "net/ruleset.hpp"
+#include "net/slot_address.hpp"
+#include "net/tap.hpp"
+
+namespace {
+
+std::string* recording = nullptr;  // where nftables' batches go while they are recorded
+
+}  // namespace
+
+// Stands before the C library's for libnftables too.
+extern "C" ssize_t sendmsg(int socket, const msghdr* message, int flags) {
+    if (recording != nullptr) {
+        for (std::size_t i = 0; i < message->msg_iovlen; ++i) {
+            const iovec& part = message->msg_iov[i];
+            recording->append(static_cast<const char*>(part.iov_base), part.iov_len);
+        }
+    }
+    return ::syscall(SYS_sendmsg, socket, message, flags);
+}
+
+namespace {
+
+using namespace noid;
+
+constexpr int uplink_number = 100;
+constexpr int tap_number = 101;
+constexpr std::uint32_t mtu = 1500;
+constexpr unsigned outer_prefix = 30;
+constexpr std::uint32_t index_of_all = 16000;  // far from those of a daemon that works beside this
+
+template <class T>
+T must(Result<T> result) {
+    if (!result) throw std::runtime_error{result.error().full()};
+    if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+[[noreturn]] void fail_with(int error, const char* doing) {
+    throw std::system_error{error, std::generic_category(), doing};
+}
+
+Fd open_netlink(int family) {
+    Fd socket{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, family)};
+    if (!socket) fail_with(errno, "open a netlink socket");
+    return socket;
+}
+
+// The error in an answer; 0 for an acknowledgement.
+int error_in(const nlmsghdr& header) {
+    if (header.nlmsg_type != NLMSG_ERROR) return 0;
+    return -static_cast<const nlmsgerr*>(NLMSG_DATA(&header))->error;
+}
+
+// All requests in one call, then an acknowledgement of each.
+void transmit(const Fd& socket, const std::vector<net::NetlinkRequest>& requests) {
+    std::string bytes;
+    for (const auto& request : requests) {
+        nlmsghdr header = *nlmsg_hdr(request.message.get());
+        header.nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+        const std::size_t begin = bytes.size();
+        bytes.append(reinterpret_cast<const char*>(nlmsg_hdr(request.message.get())), header.nlmsg_len);
+        std::memcpy(bytes.data() + begin, &header, sizeof header);
+        bytes.resize(begin + NLMSG_ALIGN(header.nlmsg_len));
+    }
+    if (::send(socket.get(), bytes.data(), bytes.size(), 0) < 0) fail_with(errno, "send");
+    alignas(nlmsghdr) std::array<char, 65536> answer;
+    for (std::size_t acknowledged = 0; acknowledged < requests.size();) {
+        const ssize_t got = ::recv(socket.get(), answer.data(), answer.size(), 0);
+        if (got < 0) fail_with(errno, "receive");
+        auto left = static_cast<unsigned>(got);
+        for (auto* header = reinterpret_cast<nlmsghdr*>(answer.data()); NLMSG_OK(header, left);
+             header = NLMSG_NEXT(header, left)) {
+            if (const int error = error_in(*header); error != 0)
+                fail_with(error, requests[acknowledged].doing.c_str());
+            ++acknowledged;
+        }
+    }
+}
+
+// An nf_tables batch takes effect before this returns; only errors are answered.
+void replay(const Fd& socket, const std::string& batch) {
+    if (::send(socket.get(), batch.data(), batch.size(), 0) < 0) fail_with(errno, "send a batch");
+    alignas(nlmsghdr) std::array<char, 65536> answer;
+    const ssize_t got = ::recv(socket.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) return;
+    if (got < 0) fail_with(errno, "receive");
+    fail_with(error_in(*reinterpret_cast<const nlmsghdr*>(answer.data())), "apply a recorded batch");
+}
+
+class BareSlot {
+  public:
+    BareSlot(const std::filesystem::path& directory)
+        : addresses_{must(net::AddressPool::create(*net::parse_ipv4_network("172.16.0.0/16")))
+                         .at(index_of_all)},
+          place_{directory / "slot"} {
+        addresses_.name = "bench0";
+        record_rules();
+    }
+
+    void make() const {
+        {
+            const auto inside = must(net::InNamespace::create(place_));
+            for (const char* which : {"all", "default"}) switch_ipv6_off(which);
+            must(net::write_sysctl("ipv4/ip_forward", "1"));
+            must(net::make_tap(net::inner::tap, std::nullopt, tap_number));
+            transmit(open_netlink(NETLINK_ROUTE), inner_requests(inside.home()));
+            replay(open_netlink(NETLINK_NETFILTER), rules_);
+        }
+        const int device = static_cast<int>(::if_nametoindex(addresses_.name.c_str()));
+        switch_ipv6_off(addresses_.name);
+        transmit(open_netlink(NETLINK_ROUTE), outer_requests(device));
+    }
+
+    void remove() const {
+        std::vector<net::NetlinkRequest> requests;
+        const unsigned device = ::if_nametoindex(addresses_.name.c_str());
+        requests.push_back(net::delete_device_request(static_cast<int>(device)));
+        transmit(open_netlink(NETLINK_ROUTE), requests);
+        must(net::remove_namespace(place_));
+    }
+
+  private:
+    // As the kernel gets them from libnftables in a namespace like those to come.
+    void record_rules() {
+        const auto nothing_learned = [](const net::NamePattern&) {
+            return std::vector<net::LearnedAddress>{};
+        };
+        const auto blocked = net::blocked_networks(*net::parse_ipv4_network("172.16.0.0/16"), {});
+        const std::string rules = net::slot_ruleset({addresses_, net::inner::guest_mac, blocked, 8192}) +
+                                  net::policy_ruleset(net::Policy{}, nothing_learned);
+        {
+            const auto inside = must(net::InNamespace::create(place_));
+            must(net::make_tap(net::inner::tap, std::nullopt, tap_number));
+            recording = &rules_;
+            const auto applied = net::run_nft(rules);
+            recording = nullptr;
+            must(applied);
+        }
+        must(net::remove_namespace(place_));
+        if (rules_.empty()) throw std::runtime_error{"libnftables sent nothing that was seen"};
+    }
+
+    static void switch_ipv6_off(const std::string& device) {
+        auto written = net::write_sysctl(fmt::format("ipv6/conf/{}/disable_ipv6", device), "1");
+        if (!written && written.error().code != Errc::not_found) must(std::move(written));
+    }
+
+    std::vector<net::NetlinkRequest> inner_requests(const Fd& home) const {
+        using namespace net;
+        const auto gateway = boost::asio::ip::make_address_v4(inner::gateway);
+        const auto guest = boost::asio::ip::make_address_v4(inner::guest);
+        std::vector<NetlinkRequest> requests;
+        requests.push_back(add_veth_request(inner::uplink, uplink_number, addresses_.name, home, mtu));
+        requests.push_back(set_mac_and_mtu_request(tap_number, inner::gateway_mac, mtu));
+        requests.push_back(add_address_request(tap_number, gateway, inner::prefix_length));
+        requests.push_back(add_address_request(uplink_number, addresses_.guest, outer_prefix));
+        requests.push_back(set_up_request(tap_number));
+        requests.push_back(set_up_request(uplink_number));
+        requests.push_back(add_default_route_request(addresses_.host, uplink_number));
+        requests.push_back(set_neighbour_request(tap_number, guest, inner::guest_mac));
+        return requests;
+    }
+
+    std::vector<net::NetlinkRequest> outer_requests(int device) const {
+        std::vector<net::NetlinkRequest> requests;
+        requests.push_back(net::add_address_request(device, addresses_.host, outer_prefix));
+        requests.push_back(net::set_up_request(device));
+        requests.push_back(net::set_alias_request(device, "bench"));
+        return requests;
+    }
+
+    net::SlotAddresses addresses_;
+    std::filesystem::path place_;
+    std::string rules_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    CLI::App app{"Makes a network slot's kernel objects by system calls alone."};
+    std::filesystem::path directory;
+    unsigned runs = 1;
+    app.add_option("--directory", directory, "for the namespace's file")->required();
+    app.add_option("--runs", runs);
+    CLI11_PARSE(app, argc, argv);
+    const BareSlot slot{directory};
+    for (unsigned run = 0; run < runs; ++run) {
+        const auto begun = std::chrono::steady_clock::now();
+        slot.make();
+        const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begun;
+        fmt::print("{}\n", took.count());
+        slot.remove();
+    }
+    return 0;
+} catch (const std::exception& error) {
+    fmt::print(stderr, "noid-bench-netlink: {}\n", error.what());
+    return 1;
+}
