@@ -555,7 +555,12 @@ def test_two_daemons_do_not_fight(world):
 
 def test_cleanup_leaves_the_host_as_it_was(make_world):
     world = make_world()
-    # As Docker and an administrator have it.
+    # As ufw, Docker and an administrator have it.
+    world.host.run("iptables", "-P", "INPUT", "DROP")
+    world.host.run("iptables", "-N", "ufw-before-forward")
+    world.host.run("iptables", "-A", "FORWARD", "-j", "ufw-before-forward")
+    world.host.run("iptables", "-A", "ufw-before-forward", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED",
+                   "-j", "ACCEPT")
     world.host.run("iptables", "-P", "FORWARD", "DROP")
     world.host.run("iptables", "-N", "DOCKER-USER")
     world.host.run("iptables", "-A", "FORWARD", "-j", "DOCKER-USER")
@@ -570,6 +575,7 @@ def test_cleanup_leaves_the_host_as_it_was(make_world):
     guest = world.guest()
     assert guest.can_connect(INTERNET, 80), "past the others' rules"
     assert "MASQUERADE" in world.host.run("iptables", "-t", "nat", "-nL")
+    world.wait_until(lambda: "2 ready" in world.command("doctor").stdout)
     during = world.rules()
     assert during["ip_forward"] == "1\n" != before["ip_forward"]
     for line in before["iptables"]:
@@ -583,6 +589,30 @@ def test_cleanup_leaves_the_host_as_it_was(make_world):
     assert world.slots() == []
     world.command("cleanup")
     assert world.rules() == before
+
+
+def test_firewalld_is_named_and_left_alone(make_world):
+    world = make_world()
+    world.host.run("nft", "add table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; "
+                          "ct state established,related accept; iifname trusted0 accept; reject; }; }")
+    world.start()
+    world.echo(world.internet, 80)
+    guest = world.guest()
+    assert not guest.can_connect(INTERNET, 80), "in nftables every chain has to agree"
+    advice = world.command("doctor", check=False).stdout
+    assert "firewalld is active" in advice and "--add-interface=noid+" in advice
+    # What the advice comes to.
+    world.host.run("nft", 'insert rule inet firewalld filter_FORWARD iifname "noid*" accept')
+
+    def its_table():
+        return [table for table in world.rules()["nft"] if "firewalld" in table]
+
+    told = its_table()
+    assert guest.can_connect(INTERNET, 80)
+    world.restart()
+    world.stop()
+    world.command("cleanup")
+    assert its_table() == told
 
 
 def test_cleanup_removes_the_tables_that_nobody_else_uses(make_world):
@@ -697,11 +727,25 @@ def test_only_root_and_the_group_may_ask(make_world):
     assert json.loads(ask_as(world, member, group, '{"op":"release","vm":"mine"}'))["released"]
 
 
-def test_the_capabilities_of_its_unit_are_enough(make_world):
-    unit = (ROOT / "packaging/systemd/noid-netd.service").read_text()
-    capabilities = re.search("^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)[1].split()
+UNIT = (ROOT / "packaging/systemd/noid-netd.service").read_text()
+CAPABILITIES = re.search("^CapabilityBoundingSet=(.*)$", UNIT, re.MULTILINE)[1].split()
+
+
+def bounded_to(capabilities):
     bounds = ",".join(["-all"] + ["+" + c.removeprefix("CAP_").lower() for c in capabilities])
-    world = make_world(group="games", wrapper=["setpriv", "--bounding-set", bounds, "--no-new-privs"]).start()
+    return ["setpriv", "--bounding-set", bounds, "--no-new-privs"]
+
+
+@pytest.mark.parametrize("missing", CAPABILITIES)
+def test_each_capability_of_its_unit_is_needed(make_world, missing):
+    world = make_world(group="games", wrapper=bounded_to(c for c in CAPABILITIES if c != missing))
+    with pytest.raises((AssertionError, Refused)):
+        world.start()
+        world.ask("acquire", vm="vm")
+
+
+def test_the_capabilities_of_its_unit_are_enough(make_world):
+    world = make_world(group="games", wrapper=bounded_to(CAPABILITIES)).start()
     world.echo(world.internet, 80)
     world.name_server().records["www.example.test"] = [ELSEWHERE]
     guest = world.guest(policy={"mode": "egress", "rules": [{"action": "allow", "to": "*.example.test"}]})
