@@ -272,6 +272,17 @@ def test_a_connection_survives_server_and_daemon(world, networked_server, api):
     assert peer_seen_by(api, "patient", INTERNET) == HOST
 
 
+NAME_PORT = 7000
+SAY_NAME = f"""
+import socket
+server = socket.create_server(("", {NAME_PORT}))
+while True:
+    connection, _ = server.accept()
+    connection.sendall(socket.gethostname().encode() + b"\\n")
+    connection.close()
+"""
+
+
 def test_clones_answer_at_the_same_time_under_addresses_of_their_own(world, api):
     api.create("parent")
     bash(api, "parent", "command -v python3 || command -v perl")
@@ -284,6 +295,10 @@ def test_clones_answer_at_the_same_time_under_addresses_of_their_own(world, api)
     assert len(set(inner)) == 1, "inside nothing tells them apart"
     with concurrent.futures.ThreadPoolExecutor(len(vms)) as pool:
         assert list(pool.map(lambda vm: peer_seen_by(api, vm, INTERNET), vms)) == [HOST] * len(vms)
+        list(pool.map(lambda vm: bash(api, vm, f"setsid python3 -c '{SAY_NAME}' </dev/null >/dev/null 2>&1 & "
+                                               f"until grep -q :{NAME_PORT:04X} /proc/net/tcp; do sleep 0.1; done"), vms))
+        answers = pool.map(lambda address: reachable_from_host(world, address, NAME_PORT), addresses)
+        assert list(answers) == vms, "each at its own outer address"
 
 
 def test_without_netd_a_vm_has_no_network_and_says_so(server_factory, tmp_path):
