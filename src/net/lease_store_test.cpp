@@ -26,6 +26,7 @@ TEST_F(Leases, AreThereAgainAfterARestart) {
     Lease lease;
     lease.vm = "0123-ab";
     lease.user = 1000;
+    lease.holder = {"server", "run"};
     lease.policy.mode = Mode::egress;
     lease.policy.rules.push_back(
         {Action::allow, *parse_name_pattern("*.example.com"), Protocol::tcp, {{443, 443}}});
@@ -35,6 +36,7 @@ TEST_F(Leases, AreThereAgainAfterARestart) {
     ASSERT_EQ(leases.size(), 2U);
     EXPECT_EQ(leases.at(7).vm, lease.vm);
     EXPECT_EQ(leases.at(7).user, lease.user);
+    EXPECT_EQ(leases.at(7).holder, lease.holder);
     EXPECT_EQ(leases.at(7).guest_mac, inner::guest_mac);
     EXPECT_EQ(leases.at(7).policy, lease.policy);
 

@@ -167,5 +167,70 @@ TEST_F(NetClient, NetworkGivesBackLaterWhatItCouldNotGiveBack) {
     EXPECT_TRUE(run(network.release("other")));
 }
 
+std::string released_reply(std::vector<std::string> vms) {
+    return net::retain_reply(vms) + "\n";
+}
+
+TEST_F(NetClient, NetworkSaysWhichServerItIsBeforeItAsksForASlot) {
+    DaemonNetwork network{socket_};
+    const auto retain = [&](std::string server, std::vector<std::string> vms) -> Awaitable<Result<void>> {
+        co_await network.retain(std::move(server), std::move(vms));
+        co_return Result<void>{};
+    };
+    // Nobody is there: said when somebody is.
+    EXPECT_TRUE(run(retain("blue", {"a", "b"})));
+    start().answers = {released_reply({"leaked"}), net::slot_reply(slot()) + "\n",
+                       net::slot_reply(slot()) + "\n"};
+    EXPECT_TRUE(run(network.acquire("c", {})).value());
+    EXPECT_TRUE(run(network.acquire("d", {})).value());
+    ASSERT_EQ(daemon_->asked.size(), 3U) << "said once";
+    const auto said = std::get<net::RetainRequest>(net::parse_request(daemon_->asked[0]).value());
+    EXPECT_EQ(said.vms, (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(said.holder.server, "blue");
+    const auto asked = std::get<net::AcquireRequest>(net::parse_request(daemon_->asked[1]).value());
+    EXPECT_EQ(asked.holder, said.holder) << "of the same process";
+
+    daemon_->answers = {released_reply({})};
+    DaemonNetwork successor{socket_};
+    EXPECT_TRUE(run([&]() -> Awaitable<Result<void>> {
+        co_await successor.retain("blue", {});
+        co_return Result<void>{};
+    }()));
+    const auto later = std::get<net::RetainRequest>(net::parse_request(daemon_->asked.at(3)).value());
+    EXPECT_EQ(later.holder.server, "blue");
+    EXPECT_NE(later.holder.run, said.holder.run) << "another process";
+}
+
+TEST_F(NetClient, NetworkCountsWhatItsOwnServerHas) {
+    const auto counted = [](const char* vm, const char* server, std::uint64_t bytes,
+                            std::uint32_t connections) {
+        net::VmStats stats;
+        stats.vm = vm;
+        stats.server = server;
+        stats.sent = {bytes, 1};
+        stats.connections = connections;
+        return stats;
+    };
+    start().answers = {
+        released_reply({}),
+        net::stats_reply(
+            {counted("a", "blue", 5, 1), counted("b", "green", 70, 7), counted("c", "blue", 6, 0)}) +
+            "\n",
+        net::stats_reply({counted("a", "blue", 5, 1)}) + "\n",
+        net::error_reply(Error{Errc::not_found, "no slot", {}}, net::ErrorShape::with_code) + "\n"};
+    DaemonNetwork network{socket_};
+    EXPECT_TRUE(run([&]() -> Awaitable<Result<void>> {
+        co_await network.retain("blue", {});
+        co_return Result<void>{};
+    }()));
+    const auto all = run(network.total_numbers()).value();
+    EXPECT_EQ(all.sent, (net::Traffic{11, 2}));
+    EXPECT_EQ(all.connections, 1U);
+    EXPECT_EQ(run(network.numbers("a")).value().sent.bytes, 5U);
+    EXPECT_EQ(run(network.policy("x", {})).error().code, Errc::not_found);
+    stop();
+    EXPECT_EQ(run(network.policy("x", {})).error().code, Errc::unavailable);
+}
+
 }  // namespace
 }  // namespace noid::netclient
