@@ -27,7 +27,7 @@ struct ServerConfig {
         std::optional<std::string> metrics_listen;   // "127.0.0.1:9090"
         std::string domain;                          // for <port>-<vm>-<user>.<domain>
     } server;
-    struct Ingress {  // published ports
+    struct Ingress {                        // published ports
         std::string address = "127.0.0.1";  // of the host, where they listen
         std::uint16_t first_port = 20'000;
         std::uint16_t last_port = 29'999;
@@ -46,9 +46,9 @@ struct ServerConfig {
         MiB max_memory_per_vm{4096};
         std::uint32_t max_vcpus_per_vm = 16;
         MiB max_disk_per_vm{65536};
-        MiB max_memory{0};             // of all VMs that have a process; 0: not bounded
-        std::uint32_t max_vcpus = 0;   // of these VMs; 0: not bounded
-        MiB max_disk{0};               // really used by VMs and checkpoints; 0: not bounded
+        MiB max_memory{0};            // of all VMs that have a process; 0: not bounded
+        std::uint32_t max_vcpus = 0;  // of these VMs; 0: not bounded
+        MiB max_disk{0};              // really used by VMs and checkpoints; 0: not bounded
         std::uint32_t max_sessions_per_vm = 128;
         std::uint64_t max_body_bytes = 1024 * 1024;  // JSON bodies; uploads are streamed
     } limits;
