@@ -240,19 +240,24 @@ Result<Policy> SlotPool::policy(const std::string& vm, uid_t user) const {
     return held_.at(known->second).lease.policy;
 }
 
-Result<std::vector<VmStats>> SlotPool::stats(const std::optional<std::string>& vm, uid_t user) {
-    std::vector<VmStats> all;
-    for (const auto& [index, held] : held_) {
-        if (!may_touch(user, held.lease.user) || (vm && *vm != held.lease.vm)) continue;
-        auto stats = kernel_.read_stats(index);
-        if (!stats) return fail(stats.error());
-        stats->vm = held.lease.vm;
-        stats->server = held.lease.holder.server;
-        stats->mode = held.lease.policy.mode;
-        all.push_back(std::move(*stats));
-    }
-    if (vm && all.empty()) return no_slot(*vm);
-    return all;
+Result<VmStats> SlotPool::stats(const std::string& vm, uid_t user) {
+    std::uint32_t index = 0;
+    const auto held = find(vm, user, &index);
+    if (!held) return fail(held.error());
+    auto stats = kernel_.read_stats(index);
+    if (!stats) return fail(stats.error());
+    const Lease& lease = (*held)->lease;
+    stats->vm = lease.vm;
+    stats->server = lease.holder.server;
+    stats->mode = lease.policy.mode;
+    return stats;
+}
+
+std::vector<std::string> SlotPool::vms(uid_t user) const {
+    std::vector<std::string> vms;
+    for (const auto& [index, held] : held_)
+        if (may_touch(user, held.lease.user)) vms.push_back(held.lease.vm);
+    return vms;
 }
 
 Result<void> SlotPool::learn(std::uint32_t index, std::uint64_t lease, const std::string& name,

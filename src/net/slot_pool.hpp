@@ -66,7 +66,9 @@ class SlotPool {
     [[nodiscard]] Result<std::vector<std::string>> retain(const RetainRequest& request, uid_t user);
     [[nodiscard]] Result<Policy> set_policy(const std::string& vm, const Policy& policy, uid_t user);
     [[nodiscard]] Result<Policy> policy(const std::string& vm, uid_t user) const;
-    [[nodiscard]] Result<std::vector<VmStats>> stats(const std::optional<std::string>& vm, uid_t user);
+    [[nodiscard]] Result<VmStats> stats(const std::string& vm, uid_t user);
+    // Those with a slot that this user may touch, by slot.
+    [[nodiscard]] std::vector<std::string> vms(uid_t user) const;
 
     // Bare TAPs for the oldest clients.
     [[nodiscard]] Result<SetupReply> setup(std::uint32_t index, uid_t user);
