@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -44,6 +45,11 @@ Service::Service(Fd socket, std::unique_ptr<vmm::Warden> warden, Images images)
     : socket_{std::move(socket)}, warden_{std::move(warden)}, images_{std::move(images)} {}
 
 void Service::run() {
+    // A server that has closed the pipe for an ending makes the write fail; it must not end us.
+    sigset_t broken_pipe;
+    ::sigemptyset(&broken_pipe);
+    ::sigaddset(&broken_pipe, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
     std::vector<pollfd> waits;
     std::vector<std::uint64_t> handles;
     for (;;) {
