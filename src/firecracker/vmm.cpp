@@ -242,6 +242,7 @@ Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(Options options, asio::thread_
     description.version = to_string(*version);
     description.accelerator = "kvm";
     description.cpu_fingerprint = std::move(*fingerprint);
+    description.connection_outlives_pause = false;
     co_return std::make_unique<FirecrackerVmm>(std::move(options.program), std::move(users),
                                                std::move(options.cgroups), std::move(description), *features,
                                                pool);

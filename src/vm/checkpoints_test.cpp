@@ -138,6 +138,34 @@ TEST_F(CheckpointsTest, ARestoreBringsMemoryAndDiskBack) {
     });
 }
 
+TEST_F(CheckpointsTest, AConnectionThatAPauseBreaksIsMadeAnewWheneverTheGuestRunsAgain) {
+    script_->connection_outlives_pause = false;
+    run([this]() -> Awaitable<void> {
+        auto ann = co_await begin();
+        auto web = vm_of(ann);
+        std::uint32_t expected = script_->reconnects;
+        const auto expect_one_more = [&](const char* after) {
+            EXPECT_EQ(script_->reconnects, ++expected) << after;
+            EXPECT_FALSE(script_->traffic_held) << after;
+        };
+        EXPECT_TRUE(co_await web->checkpoint(CheckpointRequest{}));
+        expect_one_more("a checkpoint");
+        script_->save_fails = Error{Errc::no_space, "disk full"};
+        EXPECT_FALSE(co_await web->checkpoint(CheckpointRequest{}));
+        script_->save_fails.reset();
+        expect_one_more("a checkpoint that failed");
+        EXPECT_TRUE(co_await web->pause());
+        EXPECT_TRUE(co_await web->checkpoint(CheckpointRequest{}));
+        EXPECT_EQ(script_->reconnects, expected) << "it stands still";
+        EXPECT_TRUE(co_await web->resume());
+        expect_one_more("a pause");
+        EXPECT_TRUE(co_await web->pause());
+        EXPECT_TRUE(co_await web->stop(StopMode::graceful));
+        expect_one_more("a stop of a paused VM");
+        co_await close();
+    });
+}
+
 TEST_F(CheckpointsTest, OnlyTheFirstSaveWritesEverything) {
     run([this]() -> Awaitable<void> {
         using Kind = vmm::SnapshotKind;

@@ -224,7 +224,6 @@ void VmActor::attach_guest(std::unique_ptr<vmm::Machine> machine) {
     status_.process = shared->identity();
     status_.vmm = vmm::name_of(host_.vmm.description().kind);
     status_.started_unix = unix_now();
-    guest->channel->start();
     guest->tasks.spawn(feed_console(shared, console_));
     watchers_.spawn(watch(shared_from_this(), guest));
 }
@@ -330,6 +329,9 @@ Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
             (void)co_await guest_->machine->resume();
         }
     }
+    // Not before: a guest may drop connections that were made while it stood still.
+    if (paused) (void)co_await guest_->channel->hold_traffic();
+    guest_->channel->start();
     if (settle_pause && !paused) {
         // It may have been on its way out of a snapshot, with a clock that stood still.
         auto renewed = co_await guest_->channel->renew_identity(identity_for(Boot::again), settle_limit);
@@ -338,7 +340,6 @@ Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
                       {{"vm", record_.name.text()}, {"reason", renewed.error().what}});
         }
     }
-    if (paused) (void)co_await guest_->channel->hold_traffic();
     // The server may have ended while it was changing them.
     if (auto applied = co_await apply_network(network_settings()); !applied) {
         log::warn("network settings not confirmed",

@@ -144,6 +144,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     [[nodiscard]] Result<void> fits_vmm() const;
     Awaitable<Result<void>> start_now();
     Awaitable<Result<void>> pause_bare(std::shared_ptr<Guest> guest);
+    void take_up_traffic(Guest& guest);
     Awaitable<Result<void>> pause_with_snapshot(std::shared_ptr<Guest> guest);
     Awaitable<Result<void>> boot_again(std::int64_t intent);
     Awaitable<Result<std::optional<Slot>>> acquire_slot(bool wanted);

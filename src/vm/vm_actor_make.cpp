@@ -285,6 +285,7 @@ Awaitable<Result<void>> VmActor::launch(std::int64_t intent, Boot boot) {
     auto machine = co_await host_.vmm.start(machine_spec());
     if (!machine) co_return fail(std::move(machine.error()));
     attach_guest(std::move(*machine));
+    guest_->channel->start();
     if (auto go_on = reached("launch:started"); !go_on) co_return go_on;
 
     // While it boots, note which process it is.

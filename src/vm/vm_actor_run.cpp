@@ -109,7 +109,7 @@ Awaitable<Result<void>> VmActor::stop(StopMode mode) {
         if (mode == StopMode::graceful && self->guest_) {
             if (paused) {
                 (void)co_await self->guest_->machine->resume();
-                self->guest_->channel->resume_traffic();
+                self->take_up_traffic(*self->guest_);
             }
             co_await self->shut_guest_down(self->guest_);
         }
@@ -185,6 +185,12 @@ Awaitable<Result<void>> VmActor::pause_bare(std::shared_ptr<Guest> guest) {
     co_return paused;
 }
 
+// After a guest that was paused runs again, with what became of its agent's connection meanwhile.
+void VmActor::take_up_traffic(Guest& guest) {
+    if (!host_.vmm.description().connection_outlives_pause) guest.channel->reconnect();
+    guest.channel->resume_traffic();
+}
+
 // For a VMM whose agent channel survives only a pause in which a snapshot was taken. Nobody needs that one.
 Awaitable<Result<void>> VmActor::pause_with_snapshot(std::shared_ptr<Guest> guest) {
     auto no_disk = []() -> Result<void> { return {}; };
@@ -208,7 +214,7 @@ Awaitable<Result<void>> VmActor::resume() {
         if (!intent) co_return fail(std::move(intent.error()));
         auto done = co_await guest->machine->resume();
         if (done) {
-            guest->channel->resume_traffic();
+            self->take_up_traffic(*guest);
             // The guest's clock stood still with it.
             auto stepped =
                 co_await guest->channel->renew_identity(self->identity_for(Boot::again), clock_step_limit);

@@ -90,7 +90,7 @@ Awaitable<Result<void>> VmActor::go_on(std::shared_ptr<Guest> guest) {
         enter(State::paused, "it could not be resumed: " + resumed.error().what);
         co_return fail(std::move(resumed.error()).at("resume after saving"));
     }
-    guest->channel->resume_traffic();
+    take_up_traffic(*guest);
     co_return Result<void>{};
 }
 

@@ -47,6 +47,8 @@ Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, 
     auto guest = guest_;
     ran = true;
     if (auto resumed = co_await guest->machine->resume(); !resumed) co_return resumed;
+    // Not before: a guest may drop connections that were made while it stood still.
+    guest->channel->start();
     if (auto go = reached("wake:resumed"); !go) co_return go;
     auto died = [](std::shared_ptr<vmm::Machine> waking) -> Awaitable<Error> {
         const vmm::Exit exit = co_await waking->exited();

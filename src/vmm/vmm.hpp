@@ -29,6 +29,9 @@ struct Description {
     std::string accelerator;      // "kvm" or "tcg"
     std::string cpu_fingerprint;  // hash over what the guest may see of the CPU; equal = restorable
     bool can_pause_bare = true;   // false: pausing without a snapshot breaks the agent channel
+    // False: a guest that runs again after a pause has dropped the agent's connection without a word, and
+    // the host's end of it gives neither bytes nor an end.
+    bool connection_outlives_pause = true;
 };
 
 // One TAP in one network namespace, made ready by netd.

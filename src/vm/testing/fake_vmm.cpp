@@ -37,9 +37,19 @@ class FakeChannel final : public channel::AgentChannel {
         info.os = "Testux";
         co_return info;
     }
-    Awaitable<Result<void>> hold_traffic() override { co_return Result<void>{}; }
-    void resume_traffic() override {}
-    void reconnect() override {}
+    Awaitable<Result<void>> hold_traffic() override {
+        const std::lock_guard lock{script_->mutex};
+        script_->traffic_held = true;
+        co_return Result<void>{};
+    }
+    void resume_traffic() override {
+        const std::lock_guard lock{script_->mutex};
+        script_->traffic_held = false;
+    }
+    void reconnect() override {
+        const std::lock_guard lock{script_->mutex};
+        ++script_->reconnects;
+    }
     Awaitable<Result<std::shared_ptr<channel::Session>>> open(proto::SessionSpec) override {
         ++attached_;
         co_return std::shared_ptr<channel::Session>{};

@@ -31,7 +31,9 @@ struct Script {
     bool guest_silent = false;     // the agent never answers
     bool guest_powers_off = true;  // when asked to shut down
     bool no_network = false;
-    vmm::Kind vmm_kind = vmm::Kind::qemu;  // of the servers that are opened from now on
+    // Of the servers that are opened from now on:
+    vmm::Kind vmm_kind = vmm::Kind::qemu;
+    bool connection_outlives_pause = true;
 
     std::optional<Error> save_fails;
     std::optional<Error> restore_fails;
@@ -44,6 +46,8 @@ struct Script {
     std::string server_id;                           // as retain() was told
     std::vector<proto::Identity> identities;         // given to guests, in order
     std::vector<std::string> steps;
+    std::uint32_t reconnects = 0;
+    bool traffic_held = false;  // of the guest asked last
 };
 
 // A machine keeps what its guest has in memory, and whether it stands still, in files of its directory, so
@@ -77,6 +81,7 @@ class FakeVmm final : public vmm::Vmm {
   public:
     explicit FakeVmm(std::shared_ptr<Script> script) : script_{std::move(script)} {
         description_.kind = script_->vmm_kind;
+        description_.connection_outlives_pause = script_->connection_outlives_pause;
     }
     [[nodiscard]] const vmm::Description& description() const override { return description_; }
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> start(const vmm::MachineSpec& spec) override;
