@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::size_t version_limit = 4096;
+constexpr auto version_deadline = 30s;  // it takes milliseconds, unless the host is very busy
 
 Awaitable<Result<Version>> ask_version(const std::filesystem::path& program,
                                        const std::optional<launcher::Credentials>& user,
@@ -42,7 +43,7 @@ Awaitable<Result<Version>> ask_version(const std::filesystem::path& program,
 
     launcher::Process process{co_await asio::this_coro::executor, std::move(*launched)};
     auto wait = [&]() -> Awaitable<Result<launcher::ExitStatus>> { co_return co_await process.exited(); };
-    if (const auto status = co_await within(5s, wait()); !status) {
+    if (const auto status = co_await within(version_deadline, wait()); !status) {
         static_cast<void>(process.signal(SIGKILL));
         co_return fail(Errc::timed_out, "Firecracker does not print its version");
     }
