@@ -42,6 +42,15 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="takes minutes: --long"))
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A test that fails shows what the servers said."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        report.sections += [(f"the end of {server.log}", server.last_words()) for server in Server.present]
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -94,6 +103,8 @@ class Api:
 class Server:
     """A noid-server process with a data directory of its own."""
 
+    present = []
+
     def __init__(self, directory, **settings):
         self.directory = pathlib.Path(directory)
         self.data_dir = self.directory / "data"
@@ -104,6 +115,7 @@ class Server:
         self.log = self.directory / "server.log"
         self.process = None
         self.write_config(settings)
+        Server.present.append(self)
 
     def write_config(self, settings):
         tables = {
@@ -179,12 +191,16 @@ class Server:
                         found.append(int(entry.name))
         return found
 
+    def last_words(self):
+        return self.log.read_text(errors="replace")[-6000:] if self.log.exists() else ""
+
     def destroy_everything(self):
         if self.process is not None and self.process.poll() is None:
             self.stop()
         for pid in self.vmm_processes():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        Server.present.remove(self)
 
 
 @pytest.fixture
