@@ -32,9 +32,10 @@ class WebSocket {
     // Return when the bytes are with the kernel: that is the back pressure.
     virtual Awaitable<Result<void>> write_text(std::string text) = 0;
     virtual Awaitable<Result<void>> write_binary(wire::Channel channel, std::string_view payload) = 0;
-    // Says goodbye with an empty Close and waits a few seconds for the answer. A read() may be waiting:
-    // it then gets `closed`.
-    virtual Awaitable<void> close() = 0;
+    // Says goodbye with an empty Close and waits a few seconds for the answer: true when it came, and with
+    // it the word that the peer has got everything that was written. A read() may be waiting: it then gets
+    // `closed`.
+    virtual Awaitable<bool> close() = 0;
     // Pings the peer regularly; returns when it has not answered on the TCP level for long. A peer
     // that only reads nothing for a while is not taken for lost.
     virtual Awaitable<void> keep_alive() = 0;

@@ -87,10 +87,11 @@ class BeastWebSocket final : public ServerWebSocket, public std::enable_shared_f
         co_return co_await write(true, buffers);
     }
 
-    Awaitable<void> close() override {
-        if (!std::exchange(closing_, true)) {
+    Awaitable<bool> close() override {
+        if (std::exchange(closing_, true)) co_return false;
+        const auto [error] =
             co_await socket_.async_close(websocket::close_reason{websocket::close_code::none}, as_result);
-        }
+        co_return !error;
     }
 
     Awaitable<void> keep_alive() override {

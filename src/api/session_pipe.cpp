@@ -70,7 +70,9 @@ class SessionPipe {
                 co_return;
             }
             if (const auto* ended = std::get_if<Session::Ended>(&*event)) {
-                guard_.on_exit(SessionGuard::Leave::nothing);
+                // A client that may come back is only through with it when it has got everything: the kernel
+                // may hold the last megabyte of one that has just died.
+                if (!options_.resumable) guard_.on_exit(SessionGuard::Leave::nothing);
                 co_await report_end(*ended);
                 co_return;
             }
@@ -130,6 +132,7 @@ class SessionPipe {
     }
 
     Awaitable<void> report_end(const Session::Ended& ended) {
+        end_told_ = true;
         auto end = command_end(ended);
         if (!end) {
             co_await say_farewell(error_text(end.error()));
@@ -151,7 +154,9 @@ class SessionPipe {
 
     Awaitable<void> say_farewell(std::string text) {
         const auto sent = co_await socket_.write_text(std::move(text));
-        if (sent) co_await socket_.close();
+        if (!sent) co_return;
+        const bool answered = co_await socket_.close();
+        if (answered && end_told_) guard_.on_exit(SessionGuard::Leave::nothing);
     }
 
     // From the client: input into the queue, control messages to the session.
@@ -163,7 +168,10 @@ class SessionPipe {
                     co_await say_farewell(error_text(message.error()));
                 co_return;
             }
-            if (message->kind == WebSocket::Message::Kind::closed) co_return;
+            if (message->kind == WebSocket::Message::Kind::closed) {
+                if (end_told_) guard_.on_exit(SessionGuard::Leave::nothing);
+                co_return;
+            }
             Result<void> taken;
             if (message->kind == WebSocket::Message::Kind::text) {
                 taken = take_text(message->data);
@@ -291,7 +299,8 @@ class SessionPipe {
     proto::OutputOffsets delivered_;
     bool truncated_ = false;
     bool leaving_ = false;
-    bool killed_ = false;  // by our client's word
+    bool killed_ = false;    // by our client's word
+    bool end_told_ = false;  // it is written how the session has ended
     std::deque<std::string> input_;
     std::uint64_t queued_bytes_ = 0;
     bool input_ended_ = false;

@@ -130,6 +130,17 @@ def test_a_client_killed_in_the_middle_of_a_stream_comes_back_and_loses_nothing(
     assert len(have) == len(expected) and have == expected
 
 
+def test_an_end_waits_for_a_client_that_died_before_it_had_read_it(shared_client, vm):
+    session = exec_session(shared_client, vm, "seq", "10000", resumable=True, on_disconnect="detach", hold_ms=60000)
+    session.until(lambda: session.opened is not None)
+    ended = f"for i in $(seq 100); do kill -0 {session.opened['pid']} 2>/dev/null || exit 0; sleep 0.1; done; exit 1"
+    assert shared_client.exec(vm, "sh", "-c", ended)["exit_code"] == 0
+    session.drop()  # all of it lies in the kernel, unread
+    again = Session(shared_client, f"/v1/vms/{vm}/sessions/{session.opened['id']}/attach?stdout=0&stderr=0")
+    assert again.to_end()["exit_code"] == 0
+    assert again.out == "".join(f"{number}\n" for number in range(1, 10001)).encode()
+
+
 def test_a_detached_command_is_listed_attached_and_ended(shared_client, vm):
     answer = shared_client.post(f"/v1/vms/{vm}/exec", json={
         "command": ["sh", "-c", "echo started; read line; echo got $line"], "detach": True, "label": "job",
