@@ -425,7 +425,10 @@ Result<void> find_host(Agent& agent, const Options& options) {
         return port || socket;
     };
     if (auto there = events->wait_until(found, device_limit); !there)
-        return fail(Errc::unavailable, "no virtio-serial port and no vsock device to serve the host on");
+        return fail(
+            Errc::unavailable,
+            "no virtio-serial port (QEMU) and no vsock device (Firecracker) to serve the host on: this "
+            "kernel needs CONFIG_VIRTIO_CONSOLE or CONFIG_VIRTIO_VSOCKETS, built in or in the initrd");
     if (port) agent.add_link(std::move(port), Link::Kind::port);
     if (socket) {
         agent.listen(std::move(socket));

@@ -130,6 +130,14 @@ void load_modules(int modules, std::span<const KernelModule> order, ModuleStage 
         const Fd file{::openat(modules, module.file.c_str(), O_RDONLY | O_CLOEXEC)};
         if (file && ::syscall(SYS_finit_module, file.get(), "", 0) == 0) continue;
         if (file && errno == EEXIST) continue;
+        // A kernel that somebody brought: the initrd's modules are not its own, and it may need none.
+        if (file && (errno == ENOSYS || errno == ENOEXEC)) {
+            kernel_log(LogLevel::info,
+                       errno == ENOSYS ? "this kernel takes no modules: what it has is built in"
+                                       : "the initrd's modules are for another kernel: what this one has is "
+                                         "built in");
+            return;
+        }
         kernel_log(LogLevel::error, fmt::format("cannot load kernel module {}: {}", module.file,
                                                 std::generic_category().message(errno)));
     }
