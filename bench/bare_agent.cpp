@@ -1,7 +1,8 @@
 // The floor for commands in a guest: the agent at the end of its socket, with nothing between but the
-// channel, on one thread. Prints one number per line: microseconds per command, or bytes per second. With "-"
-// for the socket it serves any number of them: it reads their names, one per line, and prints each again when
-// the command has ended there.
+// channel, on one thread. A socket is one that leads to the agent, or SOCKET:PORT of Firecracker's vsock.
+// Prints one number per line: microseconds per command, or bytes per second. With "-" for the socket it
+// serves any number of them: it reads their names, one per line, and prints each again when the command has
+// ended there.
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -10,7 +11,9 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/read.hpp>
 #include <boost/asio/read_until.hpp>
+#include <boost/asio/write.hpp>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -38,11 +41,24 @@ struct Task {
     bool print = true;
 };
 
-channel::AgentChannel::Connect connect_to(std::string path) {
-    return [path]() -> Awaitable<Result<Socket>> {
+channel::AgentChannel::Connect connect_to(const std::string& name) {
+    const auto colon = name.rfind(':');
+    const std::string path = name.substr(0, colon);
+    std::string request;
+    if (colon != std::string::npos) request = "CONNECT " + name.substr(colon + 1) + "\n";
+    return [path, request]() -> Awaitable<Result<Socket>> {
         Socket socket{co_await asio::this_coro::executor};
         boost::system::error_code error;
         co_await socket.async_connect(path, asio::redirect_error(asio::use_awaitable, error));
+        if (!error && !request.empty()) {
+            co_await asio::async_write(socket, asio::buffer(request),
+                                       asio::redirect_error(asio::use_awaitable, error));
+            // "OK <port>\n"; byte by byte, as what follows it is the agent's.
+            char byte = 0;
+            while (!error && byte != '\n')
+                co_await asio::async_read(socket, asio::buffer(&byte, 1),
+                                          asio::redirect_error(asio::use_awaitable, error));
+        }
         if (error) co_return fail(Errc::unavailable, path + ": " + error.message());
         co_return socket;
     };
@@ -118,7 +134,9 @@ Awaitable<Result<void>> serve(Task task) {
 int main(int argc, char** argv) {
     Task task;
     CLI::App app{"Runs a command again and again over a bare agent channel", "noid-bench-agent"};
-    app.add_option("SOCKET", task.socket, "Unix socket that leads to the agent, or -")->required();
+    app.add_option("SOCKET", task.socket,
+                   "Unix socket that leads to the agent, SOCKET:PORT of Firecracker's vsock, or -")
+        ->required();
     app.add_option("COMMAND", task.command, "absolute program and arguments; none: only wait for the agent");
     app.add_option("--runs", task.runs);
     app.add_flag("--throughput", task.throughput, "print bytes of output per second, not microseconds");

@@ -10,7 +10,6 @@ import tempfile
 import time
 import uuid
 
-from machine import BareMachine
 from measure import Measurement
 from product import Product
 
@@ -32,9 +31,9 @@ def timed(action):
 def exec_round_trip(bench):
     """A warm /bin/true over REST, against the agent's socket by hand; batches in turn."""
     ours, floor = [], []
-    with Product(bench.binaries, bench.images) as product, \
+    with Product(bench) as product, \
             tempfile.TemporaryDirectory(prefix="noid-bench-") as directory, \
-            BareMachine(f"{directory}/vm", bench.images, MEMORY) as bare:
+            bench.by_hand.Booted(f"{directory}/vm", bench.images, MEMORY) as bare:
         product.request("POST", "/v1/vms", {"name": "vm", "mem_mib": MEMORY})
 
         def rest():
@@ -87,9 +86,9 @@ def stream_stdout(bench):
     """A command's output over a WebSocket, against the bare channel."""
     command = ["/usr/bin/head", "-c", str(STREAM_MIB << 20), "/dev/zero"]
     ours, floor = [], []
-    with Product(bench.binaries, bench.images) as product, \
+    with Product(bench) as product, \
             tempfile.TemporaryDirectory(prefix="noid-bench-") as directory, \
-            BareMachine(f"{directory}/vm", bench.images, MEMORY) as bare:
+            bench.by_hand.Booted(f"{directory}/vm", bench.images, MEMORY) as bare:
         product.request("POST", "/v1/vms", {"name": "vm", "mem_mib": MEMORY})
         for _ in range(5):
             floor += numbers_of(bench, bench.binaries / "noid-bench-agent", bare.agent, "--throughput", "--",
@@ -102,7 +101,7 @@ def stream_stdout(bench):
 def list_vms(bench):
     """GET /v1/vms with authentication, against a server that gives the same bytes without looking."""
     ours, floor = [], []
-    with Product(bench.binaries, bench.images) as product, tempfile.NamedTemporaryFile() as body:
+    with Product(bench) as product, tempfile.NamedTemporaryFile() as body:
         product.request("POST", "/v1/vms", {"name": "vm", "mem_mib": 128})
         product.http.request("GET", "/v1/vms", headers={"Authorization": f"Bearer {product.token}"})
         body.write(product.http.getresponse().read())
@@ -120,7 +119,7 @@ def list_vms(bench):
 
 def idle_memory(bench):
     """What the idle server with 100 VM records keeps resident; the floor is the promised size itself."""
-    product = Product(bench.binaries, bench.images)
+    product = Product(bench)
     with product:
         product.request("POST", "/v1/vms", {"name": "vm-0", "mem_mib": 128})
         product.request("POST", "/v1/vms/vm-0/stop")
@@ -148,17 +147,17 @@ def copy_record(database, count):
 
 
 def create(bench):
-    """A create that boots, POST /v1/vms to its answer, which is when the agent has answered, against QEMU by
+    """A create that boots, POST /v1/vms to its answer, which is when the agent has answered, against the VMM by
     hand up to the same moment; the image's copy is part of both. The promise is at most 50 ms more."""
     ours, floor = [], []
-    with Product(bench.binaries, bench.images, storage={"template_budget": 0}) as product, \
+    with Product(bench, storage={"template_budget": 0}) as product, \
             tempfile.TemporaryDirectory(prefix="noid-bench-", dir=product.directory) as directory:
         for run in range(7):
             ours.append(timed(lambda: product.request("POST", "/v1/vms", {"name": "vm", "mem_mib": MEMORY})))
             product.request("DELETE", "/v1/vms/vm")
 
             def by_hand():
-                with BareMachine(f"{directory}/vm-{run}", bench.images, MEMORY) as bare:
+                with bench.by_hand.Booted(f"{directory}/vm-{run}", bench.images, MEMORY) as bare:
                     numbers_of(bench, bench.binaries / "noid-bench-agent", bare.agent)
 
             floor.append(timed(by_hand))

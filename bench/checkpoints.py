@@ -1,4 +1,4 @@
-"""Waking, saving and cloning, each against QEMU by hand on the files that the server made."""
+"""Waking, saving and cloning, each against the VMM by hand on the files that the server made."""
 import concurrent.futures
 import contextlib
 import http.client
@@ -14,7 +14,6 @@ from bare_agent_client import BareAgent
 from measure import Measurement
 from product import Product
 from reflink_disk import ReflinkDisk
-from woken_machine import Saver, WokenMachine
 
 MIB = 1 << 20
 SMALL, LARGE = 256, 2048
@@ -25,7 +24,7 @@ CLONES = 50
 @contextlib.contextmanager
 def world(bench, **settings):
     """A server with its data on a file system that shares blocks, and a directory there for the floor."""
-    with ReflinkDisk() as disk, Product(bench.binaries, bench.images, parent=disk.directory, **settings) as product, \
+    with ReflinkDisk() as disk, Product(bench, parent=disk.directory, **settings) as product, \
             BareAgent(bench, "/bin/true") as agent:
         by_hand = disk.directory / "by-hand"
         by_hand.mkdir()
@@ -64,10 +63,10 @@ def bake(product, memory):
         time.sleep(0.1)
 
 
-def wake_by_hand(agent, directory, snapshot, memory):
+def wake_by_hand(bench, agent, directory, snapshot, memory):
     with contextlib.ExitStack() as stack:
         def wake():
-            machine = stack.enter_context(WokenMachine(directory, snapshot, memory))
+            machine = stack.enter_context(bench.by_hand.Woken(directory, snapshot, memory))
             agent.run(machine.agent)
         return timed(wake)
 
@@ -85,7 +84,8 @@ def template_create(bench):
 
         for turn in range(16):
             for size in sizes:
-                times = timed(lambda: create_and_run(size)), wake_by_hand(agent, by_hand / "vm", templates[size], size)
+                times = (timed(lambda: create_and_run(size)),
+                         wake_by_hand(bench, agent, by_hand / "vm", templates[size], size))
                 product.request("DELETE", "/v1/vms/vm")
                 if turn > 0:  # the first warms the caches
                     ours[size].append(times[0])
@@ -95,20 +95,43 @@ def template_create(bench):
             Measurement("template-create-2g-to-256m", ours[LARGE], ours[SMALL], "ms", 1.1)]
 
 
+def jail_start(bench):
+    """A VM out of a template, confined and not, until its first command has answered. The promise is at most 15 ms
+    more."""
+    confined, not_confined = [], []
+    with world(bench) as (jailed, _, _), world(bench, vmm={"jail": "never"}) as (bare, _, _):
+        for product in (jailed, bare):
+            bake(product, SMALL)
+
+        def create_and_run(product):
+            create(product, "vm", SMALL)
+            product.request("POST", "/v1/vms/vm/exec", {"command": ["/bin/true"]})
+
+        for turn in range(16):
+            for product, times in ((jailed, confined), (bare, not_confined)):
+                took = timed(lambda: create_and_run(product))
+                product.request("DELETE", "/v1/vms/vm")
+                if turn > 0:  # the first warms the caches
+                    times.append(took)
+    middle = sorted(not_confined)[len(not_confined) // 2]
+    return Measurement("jail-start", confined, not_confined, "ms", (middle + 15) / middle)
+
+
 class Ticker:
     """When a guest that writes to its console every millisecond was heard: the longest silence is its pause."""
 
     COMMAND = "perl -e '$|=1; while (1) { print \".\"; select(undef, undef, undef, 0.001) }' >/dev/ttyS0"
 
-    def __init__(self, connection):
-        self.connection = connection
+    def __init__(self, read):
+        """`read` gives the console's next bytes, and fails or gives none when the console is gone."""
+        self.read = read
         self.heard = []
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
     def listen(self):
         with contextlib.suppress(OSError):
-            while self.connection.recv(65536):
+            while self.read():
                 self.heard.append(time.perf_counter())
 
     def silence_during(self, action):
@@ -119,10 +142,6 @@ class Ticker:
         times = [moment for moment in self.heard if moment >= begin]
         return max(later - earlier for earlier, later in zip([begin] + times, times)) * 1e3
 
-    def close(self):
-        self.connection.shutdown(socket.SHUT_RDWR)
-        self.thread.join()
-        self.connection.close()
 
 
 def console_of(product, vm):
@@ -147,20 +166,20 @@ def pauses(bench, product, by_hand, memory):
     run(product, "vm", dirty("a"))
     first = product.request("POST", "/v1/vms/vm/checkpoints", {})
     [place] = (product.data_dir / "users").glob(f"*/checkpoints/vm/{first['id']}")
-    with WokenMachine(by_hand / f"vm-{memory}", place, memory) as machine:
-        saver = Saver(machine, DIRTY)
-        by_console = Ticker(machine.connect("console"))
-        through_api = Ticker(console_of(product, "vm"))
-        with BareAgent(bench, "/bin/sh", "-c", dirty("b")) as agent:
-            agent.run(machine.agent)
-        runs = saver.own_pages(memory * MIB, DIRTY)
+    with bench.by_hand.Woken(by_hand / f"vm-{memory}", place, memory) as machine, \
+            BareAgent(bench, "/bin/sh", "-c", dirty("b")) as agent, \
+            contextlib.closing(console_of(product, "vm")) as console:
+        saver = bench.by_hand.Saver(machine, DIRTY)
+        by_console = Ticker(machine.read_console)
+        through_api = Ticker(lambda: console.recv(65536))
         for turn in range(12):
             run(product, "vm", dirty("bc"[turn % 2]))
             ours.append(through_api.silence_during(
                 lambda: product.request("POST", "/v1/vms/vm/checkpoints", {})))
-            floor.append(by_console.silence_during(lambda: saver.save(runs)))
-        for ticker in (by_console, through_api):
-            ticker.close()
+            agent.run(machine.agent)
+            if turn == 0:
+                saver.prepare(memory * MIB)
+            floor.append(by_console.silence_during(saver.save))
     product.request("DELETE", "/v1/vms/vm")
     return ours[2:], floor[2:]
 
@@ -211,8 +230,8 @@ def remove_clones(product, count):
     in_parallel(product, [[("DELETE", f"/v1/vms/clone-{i}", None)] for i in range(count)])
 
 
-def machines_by_hand(stack, agent, directory, place, count):
-    machines = [stack.enter_context(WokenMachine(directory / f"clone-{i}", place, SMALL)) for i in range(count)]
+def machines_by_hand(bench, stack, agent, directory, place, count):
+    machines = [stack.enter_context(bench.by_hand.Woken(directory / f"clone-{i}", place, SMALL)) for i in range(count)]
     agent.run(*(machine.agent for machine in machines))
     return machines
 
@@ -226,7 +245,7 @@ def fifty_clones(bench):
             ours.append(timed(lambda: clones(product, checkpoint, CLONES)))
             remove_clones(product, CLONES)
             with contextlib.ExitStack() as stack:
-                floor.append(timed(lambda: machines_by_hand(stack, agent, by_hand, place, CLONES)))
+                floor.append(timed(lambda: machines_by_hand(bench, stack, agent, by_hand, place, CLONES)))
     return Measurement("clones-50", ours[1:], floor[1:], "ms", 1.2)
 
 
@@ -264,7 +283,7 @@ def clone_memory(bench):
             ours.append((proportional_set_size(pids) - before) / count / MIB)
             remove_clones(product, count)
             with contextlib.ExitStack() as stack:
-                machines = machines_by_hand(stack, agent, by_hand, place, count)
+                machines = machines_by_hand(bench, stack, agent, by_hand, place, count)
                 floor.append(proportional_set_size([one.process.pid for one in machines]) / count / MIB)
     return Measurement("clone-memory", ours, floor, "MiB", 1.1)
 
@@ -291,5 +310,5 @@ def checkpoint_size(bench):
     return Measurement("checkpoint-size", [used / MIB], [count * changed / MIB], "MiB", 1.5)
 
 
-BENCHMARKS = {"template-create": template_create, "checkpoint-pause": checkpoint_pause, "clones-50": fifty_clones,
+BENCHMARKS = {"template-create": template_create, "jail-start": jail_start, "checkpoint-pause": checkpoint_pause, "clones-50": fifty_clones,
               "clone-memory": clone_memory, "checkpoint-size": checkpoint_size}

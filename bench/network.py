@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-from machine import BareMachine
+from qemu_booted import Booted
 from measure import Measurement
 from product import Product
 
@@ -112,7 +112,7 @@ def throughput(bench):
     """TCP out of a guest, through its slot to the internet, against the same VM on a TAP of the host; in turn."""
     ours, floor = [], []
     with contextlib.ExitStack() as stack:
-        product = Product(bench.binaries, bench.images)
+        product = Product(bench)
         world = make_world(bench, ready=1, socket=str(product.directory / "netd.sock"))
         stack.callback(world.close)
         world.start()
@@ -123,7 +123,7 @@ def throughput(bench):
         world.host.ip("link", "set", "bare0", "up")
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="noid-bench-"))
         bare = stack.enter_context(
-            BareMachine(f"{directory}/vm", bench.images, MEMORY, tap="bare0", wrapper=world.host.command()))
+            Booted(f"{directory}/vm", bench.images, MEMORY, tap="bare0", wrapper=world.host.command()))
 
         def in_bare(script):
             subprocess.run([bench.binaries / "noid-bench-agent", bare.agent, "--", "/bin/sh", "-c", script],

@@ -20,8 +20,9 @@ class Product:
     """A running server with one user, in a directory below `parent`. Leaving the `with` ends it, its VMs and its
     files."""
 
-    def __init__(self, binaries, images, parent=None, **settings):
-        self.binaries = pathlib.Path(binaries)
+    def __init__(self, bench, parent=None, **settings):
+        self.binaries = bench.binaries
+        images = bench.images
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="noid-bench-", dir=parent))
         self.data_dir = self.directory / "data"
         self.port = free_port()
@@ -30,6 +31,7 @@ class Product:
                             "initrd": str(images / "initrd.cpio"), "rootfs": str(images / "debian-12.ext4"),
                             "netd_socket": str(self.directory / "netd.sock")},
                   "logging": {"level": "warn"}, **settings,
+                  "vmm": {"kind": bench.vmm, **settings.get("vmm", {})},
                   # What is compared is on one file system.
                   "storage": {"pool": "never", **settings.get("storage", {})}}
         self.config = self.directory / "server.toml"

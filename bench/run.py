@@ -8,8 +8,10 @@ import sys
 
 import basics
 import checkpoints
+import firecracker_by_hand
 import measure
 import network
+import qemu_by_hand
 
 BENCHMARKS = {**basics.BENCHMARKS, **checkpoints.BENCHMARKS, **network.BENCHMARKS}
 
@@ -18,21 +20,30 @@ BENCHMARKS = {**basics.BENCHMARKS, **checkpoints.BENCHMARKS, **network.BENCHMARK
 class Bench:
     binaries: pathlib.Path
     images: pathlib.Path
+    vmm: str
+
+    @property
+    def by_hand(self):
+        """Booted, Woken and Saver: what the server does, with nothing but the VMM."""
+        return firecracker_by_hand if self.vmm == "firecracker" else qemu_by_hand
 
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Ours against the floor, in one run.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--vmm", choices=["qemu", "firecracker"], default="qemu", help="(default qemu)")
     parser.add_argument("--binaries", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--images", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark '{unknown[0]}'; there are {', '.join(BENCHMARKS)}")
-    bench = Bench(arguments.binaries, arguments.images)
+    bench = Bench(arguments.binaries.absolute(), arguments.images.absolute(), arguments.vmm)
     measurements = []
-    for name in arguments.names or BENCHMARKS:
+    # The network is the same under every VMM; its floors are QEMU's.
+    usual = BENCHMARKS if arguments.vmm == "qemu" else {**basics.BENCHMARKS, **checkpoints.BENCHMARKS}
+    for name in arguments.names or usual:
         print(f"{name} ...", file=sys.stderr, flush=True)
         measured = BENCHMARKS[name](bench)
         measurements += measured if isinstance(measured, list) else [measured]

@@ -18,7 +18,7 @@ def tsc_khz():
     raise RuntimeError("/proc/cpuinfo names no frequency")
 
 
-class BareMachine:
+class Booted:
     """Boots on construction; `agent` is the socket that leads to the agent. `tap`: a device that is there, in the
     namespace that `wrapper` runs commands in."""
 

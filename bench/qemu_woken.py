@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 
-from machine import MACHINE
+from qemu_booted import MACHINE
 from reflink_disk import clone
 
 PAGE = 4096
@@ -21,13 +21,14 @@ class Piece(ctypes.Structure):
     _fields_ = [("address", ctypes.c_void_p), ("size", ctypes.c_size_t)]
 
 
-class WokenMachine:
+class Woken:
     """Runs as soon as it has been constructed: the snapshot's files are linked and cloned, nothing is copied."""
 
     def __init__(self, directory, snapshot, memory):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir()
         self.agent = self.directory / "agent.sock"
+        self.console = None
         clone(snapshot / "rootfs.ext4", self.directory / "rootfs.ext4")
         os.link(snapshot / "memory.snap", self.directory / "memory.snap")
         listeners = {name: self.listen(name) for name in ("control", "agent", "console")}
@@ -66,9 +67,16 @@ class WokenMachine:
         connection.connect(str(self.directory / f"{name}.sock"))
         return connection
 
+    def read_console(self):
+        if self.console is None:
+            self.console = self.connect("console")
+        return self.console.recv(65536)
+
     def stop(self):
         self.process.kill()
         self.process.wait()
+        if self.console is not None:
+            self.console.close()
         shutil.rmtree(self.directory)
 
     def __enter__(self):
@@ -106,19 +114,21 @@ class Saver:
 
     def __init__(self, machine, size):
         self.machine = machine
+        self.size = size
+        self.runs = []
         self.monitor = Monitor(machine)
         answer = self.monitor.execute("human-monitor-command", **{"command-line": "gpa2hva 0"})
         self.address = int(answer.split()[-1], 16)
         self.buffer = mmap.mmap(-1, size)
         self.number = 0
 
-    def own_pages(self, memory, size):
-        """(offset, length) of the first `size` bytes that the guest itself has written, in neighbours."""
+    def prepare(self, memory):
+        """Looks for (offset, length) of the first `size` bytes that the guest itself has written, in neighbours."""
         with open(f"/proc/{self.machine.process.pid}/pagemap", "rb", buffering=0) as pagemap:
             entries = os.pread(pagemap.fileno(), memory // PAGE * 8, self.address // PAGE * 8)
         runs, found = [], 0
         for number, (entry,) in enumerate(struct.iter_unpack("Q", entries)):
-            if found == size:
+            if found == self.size:
                 break
             if entry >> 61 in (4, 2):  # present or swapped, and no file's
                 if runs and runs[-1][0] + runs[-1][1] == number * PAGE:
@@ -126,18 +136,18 @@ class Saver:
                 else:
                     runs.append([number * PAGE, PAGE])
                 found += PAGE
-        if found < size:
+        if found < self.size:
             raise RuntimeError("the guest has not written that much")
-        return runs
+        self.runs = runs
 
-    def save(self, runs):
+    def save(self):
         """Leaves a whole snapshot, which is removed again once the guest goes on."""
         self.number += 1
         place = self.machine.directory / f"saved-{self.number}"
         place.mkdir()
         clone(self.machine.directory / "memory.snap", place / "memory.snap")
         base = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
-        pieces = [Piece(self.address + offset, size) for offset, size in runs]
+        pieces = [Piece(self.address + offset, size) for offset, size in self.runs]
         with open(place / "memory.snap", "r+b") as memory, memoryview(self.buffer) as view:
             self.monitor.execute("stop")
             self.monitor.execute("xen-save-devices-state", filename=str(place / "vmstate.snap"), live=True)
@@ -152,7 +162,7 @@ class Saver:
                     raise OSError(ctypes.get_errno(), "process_vm_readv")
                 done += size
             at = 0
-            for offset, size in runs:
+            for offset, size in self.runs:
                 os.pwrite(memory.fileno(), view[at:at + size], offset)
                 at += size
             clone(self.machine.directory / "rootfs.ext4", place / "rootfs.ext4")
