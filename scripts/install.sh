@@ -142,15 +142,18 @@ install_programs() {
     for name in "${programs[@]}"; do put 755 "$bin/$name" "/usr/local/bin/$name"; done
 }
 
-# The group may use noid-netd's socket.
-make_group() {
+# Whom the server becomes that root starts. The group may use noid-netd's socket.
+make_user() {
     on_this_host || return 0
     getent group noid >/dev/null || run groupadd --system noid
+    getent passwd noid >/dev/null ||
+        run useradd --system --gid noid --home-dir /var/lib/noid --no-create-home --shell /usr/sbin/nologin noid
 }
 
 make_configuration() {
     run install -d -m 755 "$prefix/etc/noid"
-    run install -d -m 700 "$prefix/var/lib/noid"
+    # The server's first start shares it with the server's user; that must stay as it is.
+    [ -d "$prefix/var/lib/noid" ] || run install -d -m 700 "$prefix/var/lib/noid"
     put_text /etc/sysctl.d/60-noid.conf <<'SYSCTL'
 # Packets of microVMs are routed to the internet.
 net.ipv4.ip_forward = 1
@@ -204,6 +207,7 @@ remove_everything() {
     run rm -f "$prefix/etc/sysctl.d/60-noid.conf"
     if [ "$purge" = yes ]; then
         run rm -rf "$prefix/var/lib/noid" "$prefix/etc/noid"
+        if on_this_host && getent passwd noid >/dev/null; then run userdel noid; fi
     else
         echo "kept: $prefix/var/lib/noid and $prefix/etc/noid (--purge removes them)"
     fi
@@ -219,7 +223,7 @@ fi
 check_architecture
 install_programs
 install_firecracker
-make_group
+make_user
 make_configuration
 make_images
 install_units

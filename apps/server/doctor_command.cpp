@@ -7,6 +7,7 @@
 
 #include "doctor/host_checks.hpp"
 #include "doctor/network_checks.hpp"
+#include "doctor/user_checks.hpp"
 #include "doctor/vmm_checks.hpp"
 
 namespace noid::server {
@@ -35,6 +36,7 @@ int doctor(const config::ConfigSource& source) {
     std::vector<doctor::Finding> findings = {
         doctor::check_kvm(*config),
         doctor::check_vmm(*config),
+        doctor::check_server_user(*config),
         doctor::check_kernel(*config),
         doctor::check_initrd(*config),
         doctor::check_rootfs(*config),

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "server_process.hpp"
 #include "vm/fsck.hpp"
 
 namespace noid::server {
@@ -15,7 +16,12 @@ int fsck(const config::ConfigSource& source, bool repair) {
         return 2;
     }
     const auto mode = repair ? vm::FsckMode::repair : vm::FsckMode::look;
-    const auto findings = vm::fsck(config->paths.data_dir, mode);
+    const auto process = ServerProcess::begin(*config);
+    if (!process) {
+        fmt::print(stderr, "Error: {}\n", process.error().full());
+        return 1;
+    }
+    const auto findings = vm::fsck(config->paths.data_dir, *process->starter().warden, mode);
     if (!findings) {
         fmt::print(stderr, "Error: {}\n", findings.error().full());
         return 1;

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "server_process.hpp"
 #include "vm/golden.hpp"
 
 namespace noid::server {
@@ -49,6 +50,10 @@ int golden(const config::ConfigSource& source, const GoldenCommand& command) {
     if (!config) {
         fmt::print(stderr, "Error: {}\n", config.error().what);
         return 2;
+    }
+    if (const auto acting = act_as_server_user(*config); !acting) {
+        fmt::print(stderr, "Error: {}\n", acting.error().full());
+        return 1;
     }
     auto opened = vm::Golden::open(config->paths.data_dir);
     auto done = opened ? carry_out(*opened, command) : Result<void>{fail(std::move(opened.error()))};

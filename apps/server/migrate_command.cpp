@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "migrate/take_over.hpp"
+#include "server_process.hpp"
 
 namespace noid::server {
 namespace {
@@ -27,18 +28,20 @@ fs::path usual_place() {
     return "/home/firecracker/.noid";
 }
 
-Result<std::vector<Outcome>> carry_out(const fs::path& from, const fs::path& data_dir) {
+Result<std::vector<Outcome>> carry_out(const fs::path& from, const config::ServerConfig& config) {
     std::error_code unreadable;
-    if (fs::equivalent(from, data_dir, unreadable)) {
+    if (fs::equivalent(from, config.paths.data_dir, unreadable)) {
         return fail(Errc::invalid, fmt::format("{} is this server's own data directory: choose another one "
                                                "([paths] data_dir), the original's stays as it is",
                                                from.string()));
     }
     const auto original = migrate::read_original(from);
     if (!original) return fail(original.error());
-    auto to = vm::DataDirectory::open(data_dir);
+    auto to = vm::DataDirectory::open(config.paths.data_dir);
     if (!to) return fail(std::move(to.error()));
-    return migrate::take_over(*original, *to);
+    auto outcomes = migrate::take_over(*original, *to);
+    if (auto given = give_to_server_user(config); !given) return fail(std::move(given.error()));
+    return outcomes;
 }
 
 bool report(const std::vector<Outcome>& outcomes) {
@@ -70,7 +73,7 @@ int migrate(const config::ConfigSource& source, const std::optional<std::string>
         return 2;
     }
     const auto place = from ? fs::path{*from} : usual_place();
-    const auto outcomes = carry_out(place, config->paths.data_dir);
+    const auto outcomes = carry_out(place, *config);
     if (!outcomes) {
         fmt::print(stderr, "Error: {}\n", outcomes.error().full());
         return 1;

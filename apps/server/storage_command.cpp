@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "server_process.hpp"
 #include "volume/pool.hpp"
 
 namespace noid::server {
@@ -49,19 +50,27 @@ Result<void> carry_out(const config::ServerConfig& config, StorageVerb verb) {
 
 }  // namespace
 
-Result<void> prepare_storage(const config::ServerConfig& config) {
+Result<Storage> prepare_storage(const config::ServerConfig& config) {
     const auto& data_dir = config.paths.data_dir;
     // A pool that is there holds VMs, whatever is configured by now.
     const auto present = volume::pool_usage(data_dir);
-    if (!present && config.storage.pool == config::ServerConfig::Storage::Pool::never) return {};
+    if (!present && config.storage.pool == config::ServerConfig::Storage::Pool::never) return Storage{};
     const auto state = volume::prepare_pool(data_dir, config.storage.pool_size);
     if (!state) return fail(state.error());
-    log::info("storage", {{"pool", state->reason}});
+    Storage storage{.pool = state->reason};
     const auto usage = volume::pool_usage(data_dir);
-    if (usage && usage->free_below + usage->allocated < usage->size.bytes())
+    if (usage && usage->free_below + usage->allocated < usage->size.bytes()) {
+        storage.small_disk = usage->image.string();
+        storage.free_below = usage->free_below;
+    }
+    return storage;
+}
+
+void log_storage(const Storage& storage) {
+    if (!storage.pool.empty()) log::info("storage", {{"pool", storage.pool}});
+    if (storage.small_disk)
         log::warn("the disk below the pool is smaller than what the pool may grow to",
-                  {{"image", usage->image.string()}, {"free_below", std::to_string(usage->free_below)}});
-    return {};
+                  {{"image", *storage.small_disk}, {"free_below", std::to_string(storage.free_below)}});
 }
 
 int storage(const config::ConfigSource& source, StorageVerb verb) {
@@ -70,7 +79,8 @@ int storage(const config::ConfigSource& source, StorageVerb verb) {
         fmt::print(stderr, "Error: {}\n", config.error().what);
         return 2;
     }
-    const auto done = carry_out(*config, verb);
+    auto done = carry_out(*config, verb);
+    if (done && verb == StorageVerb::mount) done = give_to_server_user(*config);
     if (done) return 0;
     fmt::print(stderr, "Error: {}\n", done.error().full());
     return 1;

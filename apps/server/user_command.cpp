@@ -1,6 +1,7 @@
 #include "user_command.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
@@ -16,6 +17,7 @@
 #include "admin/offline_users.hpp"
 #include "admin/server_users.hpp"
 #include "base/log.hpp"
+#include "server_process.hpp"
 
 namespace noid::server {
 namespace {
@@ -139,17 +141,54 @@ Awaitable<Result<void>> perform(admin::Users& users, const UserCommand& command)
     std::unreachable();
 }
 
-Awaitable<Result<void>> run(asio::io_context& loop, asio::thread_pool& pool,
-                            const config::ServerConfig& config, const UserCommand& command) {
+// Nothing: no server has the data directory.
+Awaitable<std::optional<Result<void>>> ask_server(const config::ServerConfig& config,
+                                                  const UserCommand& command) {
     auto online = co_await admin::connect_to_server(config.paths.data_dir);
     if (online) co_return co_await perform(**online, command);
     const Errc why = online.error().code;
-    if (why != Errc::not_found && why != Errc::unavailable) co_return fail(online.error());
-    auto offline = co_await admin::OfflineUsers::open(loop, pool, config);
+    if (why != Errc::not_found && why != Errc::unavailable) co_return fail(std::move(online.error()));
+    co_return std::nullopt;
+}
+
+Awaitable<Result<void>> work_in_its_place(asio::io_context& loop, asio::thread_pool& pool,
+                                          const config::ServerConfig& config, const ServerProcess& process,
+                                          const UserCommand& command) {
+    auto offline =
+        co_await admin::OfflineUsers::open(loop, pool, config, process.starter(), process.network(pool));
     if (!offline) co_return fail(std::move(offline).error());
     auto done = co_await perform(**offline, command);
     co_await (*offline)->close();
     co_return done;
+}
+
+template <class T>
+T run(asio::io_context& loop, Awaitable<T> work) {
+    std::optional<T> outcome;
+    asio::co_spawn(loop, std::move(work), [&](std::exception_ptr bug, T ended) {
+        if (bug) std::rethrow_exception(bug);
+        outcome = std::move(ended);
+    });
+    loop.run();
+    loop.restart();
+    return outcome ? std::move(*outcome) : T{fail(Errc::internal, "ended without an answer")};
+}
+
+Result<void> carry_out(const config::ServerConfig& config, const UserCommand& command) {
+    {
+        asio::io_context loop;
+        if (auto done = run(loop, ask_server(config, command))) return std::move(*done);
+    }
+    ::umask(0077);
+    const auto process = ServerProcess::begin(config);
+    if (!process) return fail(process.error());
+    log::set_up(log::Level::warn, log::Format::text);
+    asio::io_context loop;
+    asio::thread_pool pool{2};
+    auto done = run(loop, work_in_its_place(loop, pool, config, *process, command));
+    pool.join();
+    log::shut_down();
+    return done;
 }
 
 }  // namespace
@@ -160,19 +199,9 @@ int administer_users(const config::ConfigSource& source, const UserCommand& comm
         fmt::print(stderr, "Error: {}\n", config.error().what);
         return 2;
     }
-    log::set_up(log::Level::warn, log::Format::text);
-    asio::io_context loop;
-    asio::thread_pool pool{2};
-    std::optional<Result<void>> outcome;
-    asio::co_spawn(loop, run(loop, pool, *config, command), [&](std::exception_ptr bug, Result<void> ended) {
-        if (bug) std::rethrow_exception(bug);
-        outcome = std::move(ended);
-    });
-    loop.run();
-    pool.join();
-    log::shut_down();
-    if (outcome && *outcome) return 0;
-    fmt::print(stderr, "Error: {}\n", outcome ? outcome->error().full() : "ended without an answer");
+    const auto done = carry_out(*config, command);
+    if (done) return 0;
+    fmt::print(stderr, "Error: {}\n", done.error().full());
     return 1;
 }
 

@@ -64,12 +64,15 @@ class EngineUsers final : public OfflineUsers {
 
 Awaitable<Result<std::unique_ptr<OfflineUsers>>> OfflineUsers::open(asio::io_context& loop,
                                                                     asio::thread_pool& pool,
-                                                                    const config::ServerConfig& config) {
-    auto choice = co_await vmm_choice::choose(config.vmm, pool);
+                                                                    const config::ServerConfig& config,
+                                                                    vmm_choice::Starter starter,
+                                                                    netclient::Client::Connect network) {
+    auto choice = co_await vmm_choice::choose(config.vmm, starter, pool);
     if (!choice) co_return fail(std::move(choice).error());
     // A variable: g++ 12 destroys an aggregate that is made inside a co_await expression twice.
-    vm::EngineParts parts{loop, config, std::move(choice->vmm),
-                          std::make_unique<netclient::DaemonNetwork>(config.paths.netd_socket)};
+    vm::EngineParts parts{
+        loop, config, std::move(choice->vmm), std::move(starter.warden),
+        std::make_unique<netclient::DaemonNetwork>(config.paths.netd_socket, std::move(network))};
     auto engine = co_await vm::LocalEngine::open(std::move(parts));
     if (!engine) co_return fail(std::move(engine).error());
     std::unique_ptr<OfflineUsers> users = std::make_unique<EngineUsers>(std::move(*engine));

@@ -6,6 +6,8 @@
 
 #include "admin/users.hpp"
 #include "config/server_config.hpp"
+#include "netclient/client.hpp"
+#include "vmm_choice/choose.hpp"
 
 namespace noid::admin {
 
@@ -15,7 +17,8 @@ namespace noid::admin {
 class OfflineUsers : public Users {
   public:
     [[nodiscard]] static Awaitable<Result<std::unique_ptr<OfflineUsers>>> open(
-        asio::io_context& loop, asio::thread_pool& pool, const config::ServerConfig& config);
+        asio::io_context& loop, asio::thread_pool& pool, const config::ServerConfig& config,
+        vmm_choice::Starter starter, netclient::Client::Connect network);
     // Lets go of the VMs; they run on. Call before destruction.
     virtual Awaitable<void> close() = 0;
 };

@@ -89,20 +89,45 @@ Result<tcp::endpoint> parse_listen(asio::io_context& loop, const std::string& li
     return found.begin()->endpoint();
 }
 
-Result<tcp::acceptor> listen_tcp(asio::io_context& loop, const std::string& listen) {
+void bind(tcp::acceptor& acceptor, const tcp::endpoint& endpoint, boost::system::error_code& error) {
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) ::fcntl(acceptor.native_handle(), F_SETFD, FD_CLOEXEC);
+    if (!error) acceptor.set_option(tcp::acceptor::reuse_address{true}, error);
+    if (!error) acceptor.bind(endpoint, error);
+}
+
+std::unexpected<Error> not_bound(const std::string& listen, const boost::system::error_code& error) {
+    return fail(Error{Errc::unavailable, "failed to bind " + listen + ": " + error.message(), error});
+}
+
+Result<tcp::acceptor> listen_tcp(asio::io_context& loop, const std::string& listen, Fd bound) {
     const auto endpoint = parse_listen(loop, listen);
     if (!endpoint) return fail(endpoint.error());
     // A strand: the acceptor is used by its loop and closed by stop().
     tcp::acceptor acceptor{asio::make_strand(loop)};
     boost::system::error_code error;
-    acceptor.open(endpoint->protocol(), error);
-    if (!error) ::fcntl(acceptor.native_handle(), F_SETFD, FD_CLOEXEC);
-    if (!error) acceptor.set_option(tcp::acceptor::reuse_address{true}, error);
-    if (!error) acceptor.bind(*endpoint, error);
+    if (bound) {
+        acceptor.assign(endpoint->protocol(), bound.release(), error);
+    } else {
+        bind(acceptor, *endpoint, error);
+    }
     if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-    if (error)
-        return fail(Error{Errc::unavailable, "failed to bind " + listen + ": " + error.message(), error});
+    if (error) return not_bound(listen, error);
     return acceptor;
+}
+
+// Nothing, if the port is one that everybody may bind.
+Result<Fd> bind_if_privileged(const std::string& listen) {
+    constexpr std::uint16_t first_for_everybody = 1024;
+    asio::io_context loop;
+    const auto endpoint = parse_listen(loop, listen);
+    if (!endpoint) return fail(endpoint.error());
+    if (endpoint->port() == 0 || endpoint->port() >= first_for_everybody) return Fd{};
+    tcp::acceptor acceptor{loop};
+    boost::system::error_code error;
+    bind(acceptor, *endpoint, error);
+    if (error) return not_bound(listen, error);
+    return Fd{acceptor.release()};
 }
 
 std::string text_of(const tcp::endpoint& endpoint) {
@@ -298,13 +323,25 @@ Result<Local::acceptor> listen_admin(asio::io_context& loop, const std::filesyst
 
 }  // namespace
 
+Result<BoundPorts> bind_privileged_ports(const config::ServerConfig& config) {
+    auto main = bind_if_privileged(config.server.listen);
+    if (!main) return fail(std::move(main.error()));
+    BoundPorts ports{std::move(*main), Fd{}};
+    if (config.server.metrics_listen) {
+        auto metrics = bind_if_privileged(*config.server.metrics_listen);
+        if (!metrics) return fail(std::move(metrics.error()));
+        ports.metrics = std::move(*metrics);
+    }
+    return ports;
+}
+
 Result<std::unique_ptr<ApiServer>> ApiServer::create(asio::io_context& loop, vm::Engine& engine,
-                                                     const config::ServerConfig& config) {
-    auto main = listen_tcp(loop, config.server.listen);
+                                                     const config::ServerConfig& config, BoundPorts ports) {
+    auto main = listen_tcp(loop, config.server.listen, std::move(ports.main));
     if (!main) return fail(std::move(main).error());
     std::optional<tcp::acceptor> metrics;
     if (config.server.metrics_listen) {
-        auto listening = listen_tcp(loop, *config.server.metrics_listen);
+        auto listening = listen_tcp(loop, *config.server.metrics_listen, std::move(ports.metrics));
         if (!listening) return fail(std::move(listening).error());
         metrics = std::move(*listening);
     }

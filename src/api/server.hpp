@@ -8,10 +8,20 @@
 
 #include "base/async.hpp"
 #include "base/error.hpp"
+#include "base/fd.hpp"
 #include "config/server_config.hpp"
 #include "vm/engine.hpp"
 
 namespace noid::api {
+
+// Sockets that are bound already; an empty one is bound by ApiServer::create().
+struct BoundPorts {
+    Fd main;
+    Fd metrics;
+};
+// Binds those of the configured ports that take a privilege to bind, for a process that is about to give it
+// up.
+[[nodiscard]] Result<BoundPorts> bind_privileged_ports(const config::ServerConfig& config);
 
 // The HTTP and WebSocket API in front of an engine, and the administration API on the Unix socket
 // <data_dir>/admin.sock. Thread-safe; works on as many threads as run the loop.
@@ -26,7 +36,8 @@ class ApiServer {
     // Binds and listens: the error names the address. `engine` and `config` must outlive the server.
     // Clients are answered after start().
     [[nodiscard]] static Result<std::unique_ptr<ApiServer>> create(asio::io_context& loop, vm::Engine& engine,
-                                                                   const config::ServerConfig& config);
+                                                                   const config::ServerConfig& config,
+                                                                   BoundPorts ports = {});
 
     virtual void start() = 0;
     // Accepts nobody any more, ends streams cleanly (guest sessions of resumable clients go on), lets

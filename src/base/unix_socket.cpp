@@ -53,4 +53,16 @@ Awaitable<Result<asio::local::stream_protocol::socket>> connect_unix_at(const Fd
     co_return fail_errno(error.value(), "cannot connect to socket " + name);
 }
 
+Result<Fd> connect_unix_at_once(const Fd& directory, const std::string& name) {
+    const auto address = address_in(directory, name);
+    if (!address) return fail(address.error());
+    Fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (!socket) return fail_errno(errno, "cannot make a socket");
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0)
+        return socket;
+    if (errno == ECONNREFUSED || errno == EAGAIN)
+        return fail(Errc::unavailable, "nobody listens at socket " + name);
+    return fail_errno(errno, "cannot connect to socket " + name);
+}
+
 }  // namespace noid

@@ -18,5 +18,7 @@ namespace noid {
 // Connects from the caller's executor. not_found: no such socket; unavailable: nobody listens.
 [[nodiscard]] Awaitable<Result<asio::local::stream_protocol::socket>> connect_unix_at(const Fd& directory,
                                                                                       std::string name);
+// Connects without waiting: unavailable also when too many others wait to be accepted.
+[[nodiscard]] Result<Fd> connect_unix_at_once(const Fd& directory, const std::string& name);
 
 }  // namespace noid

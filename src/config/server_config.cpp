@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <toml++/toml.h>
 #include <algorithm>
@@ -203,6 +205,7 @@ const std::vector<Key>& keys() {
                 [](C& c, auto v) { c.server.console_timeout = std::chrono::seconds{v}; })},
         {"server", "metrics_listen", nullptr,
          listen_address([](C& c, auto v) { c.server.metrics_listen = v; })},
+        {"server", "user", nullptr, text([](C& c, auto v) { c.server.user = v; }, 32)},
         {"server", "domain", nullptr, text([](C& c, auto v) { c.server.domain = v; }, 253)},
         {"ingress", "address", nullptr, text([](C& c, auto v) { c.ingress.address = v; }, 64)},
         {"ingress", "ports", nullptr, set_ingress_ports},
@@ -431,7 +434,7 @@ fs::path expand(const fs::path& path, const std::string& home) {
 void fill_paths(ServerConfig& config, const std::string& home) {
     auto& paths = config.paths;
     if (paths.data_dir.empty()) paths.data_dir = "~/.noid";
-    paths.data_dir = expand(paths.data_dir, home);
+    paths.data_dir = expand(paths.data_dir, home).lexically_normal();
     const fs::path images = paths.data_dir / "images";
     paths.kernel = paths.kernel.empty() ? images / "vmlinux" : expand(paths.kernel, home);
     paths.initrd = paths.initrd.empty() ? images / "initrd.cpio" : expand(paths.initrd, home);
@@ -456,6 +459,21 @@ std::optional<fs::path> find_config(const ConfigSource& source, bool in_working_
     return std::nullopt;
 }
 
+namespace {
+
+// The data directory is one of the places that are searched, and a server that root starts there is another
+// user: he must not be the one to say what root does next.
+Result<void> check_owner(const ConfigSource& source, const fs::path& file) {
+    struct stat status {};
+    if (source.file || ::geteuid() != 0 || ::stat(file.c_str(), &status) != 0 || status.st_uid == 0)
+        return {};
+    return fail(Errc::forbidden,
+                fmt::format("'{}' belongs to user {}, not to root: name it with --config if you mean it",
+                            file.string(), status.st_uid));
+}
+
+}  // namespace
+
 std::vector<Setting> settings() {
     std::vector<Setting> all;
     for (const auto& key : keys()) all.push_back({key.dotted(), key.flag(), key.variable()});
@@ -465,6 +483,7 @@ std::vector<Setting> settings() {
 Result<ServerConfig> load_server_config(const ConfigSource& source, bool in_working_directory) {
     ServerConfig config;
     if (const auto file = find_config(source, in_working_directory)) {
+        if (auto trusted = check_owner(source, *file); !trusted) return fail(trusted.error());
         if (auto done = apply_file(config, *file); !done) return fail(done.error());
     }
     for (const auto& key : keys()) {

@@ -25,6 +25,7 @@ struct ServerConfig {
         std::chrono::seconds exec_timeout{30};       // REST exec without a timeout of its own
         std::chrono::seconds console_timeout{3600};  // idle
         std::optional<std::string> metrics_listen;   // "127.0.0.1:9090"
+        std::string user = "noid";                   // whom a server of root's becomes
         std::string domain;                          // for <port>-<vm>-<user>.<domain>
     } server;
     struct Ingress {                        // published ports

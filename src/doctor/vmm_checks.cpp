@@ -38,16 +38,21 @@ Finding check_kvm(const config::ServerConfig& config) {
     if (const auto instruction = firecracker::try_kvm(); !instruction)
         return {"KVM", Verdict::warning, instruction.error().full(), advice};
     // A host that is itself virtual may run instructions and yet boot nothing.
+    const auto starter = vmm_choice::local_starter(config);
+    if (!starter) return {"KVM", Verdict::warning, starter.error().full(), advice};
     const auto guest =
-        outcome_of<void>([&](asio::thread_pool& pool) { return qemu::try_kvm(pool, config.vmm.qemu); });
+        outcome_of<void>([&](asio::thread_pool& pool) { return qemu::try_kvm(pool, *starter->warden); });
     if (guest) return {"KVM", Verdict::ok, "a trial guest came up", {}};
     return {"KVM", Verdict::warning, "opens, but a trial guest does not come up: " + guest.error().full(),
             advice};
 }
 
 Finding check_vmm(const config::ServerConfig& config) {
-    const auto choice = outcome_of<vmm_choice::Choice>(
-        [&](asio::thread_pool& pool) { return vmm_choice::choose(config.vmm, pool); });
+    const auto starter = vmm_choice::local_starter(config);
+    const auto choice = starter ? outcome_of<vmm_choice::Choice>([&](asio::thread_pool& pool) {
+        return vmm_choice::choose(config.vmm, *starter, pool);
+    })
+                                : Result<vmm_choice::Choice>{fail(starter.error())};
     if (choice) return {"VMM", Verdict::ok, choice->reason, {}};
     return {"VMM", Verdict::failure, choice.error().full(),
             "apt-get install qemu-system-x86, or name the programs in [vmm] qemu and firecracker"};

@@ -1,10 +1,5 @@
 #include "firecracker/jail.hpp"
 
-#include <sys/stat.h>
-
-#include "firecracker/stdio_fifos.hpp"
-#include "vmm/directory_access.hpp"
-
 namespace noid::firecracker {
 
 namespace {
@@ -38,20 +33,6 @@ launcher::CgroupLimits limits_of(const vmm::MachineSpec& spec) {
     return {.memory = spec.memory.bytes() + (own_memory << 20),
             .cpu_percent = spec.vcpus * 100 + io_percent,
             .tasks = spec.vcpus + own_tasks};
-}
-
-Result<void> hand_over(const Fd& directory, const vmm::MachineSpec& spec, const launcher::Credentials& user) {
-    if (auto done = vmm::let_in(directory, user.group); !done) return done;
-    if (auto done = vmm::let_write(directory, spec.rootfs, user.group); !done) return done;
-    for (const auto* fifo : {input_fifo, output_fifo, log_fifo}) {
-        if (auto done = vmm::let_write(directory, fifo, user.group, S_IFIFO); !done) return done;
-    }
-    return {};
-}
-
-Result<void> seal(const Fd& directory, const vmm::SnapshotFiles& files) {
-    if (auto done = vmm::seal(directory, files.memory); !done) return done;
-    return vmm::seal(directory, files.state);
 }
 
 }  // namespace noid::firecracker

@@ -1,9 +1,5 @@
 #pragma once
 
-#include <string>
-
-#include "base/error.hpp"
-#include "base/fd.hpp"
 #include "launcher/cgroup.hpp"
 #include "launcher/confinement.hpp"
 #include "vmm/vmm.hpp"
@@ -18,11 +14,5 @@ namespace noid::firecracker {
 
 // What that Firecracker and its guest may use together.
 [[nodiscard]] launcher::CgroupLimits limits_of(const vmm::MachineSpec& spec);
-
-// Opens the VM's directory, its disk and its FIFOs to the user's group.
-[[nodiscard]] Result<void> hand_over(const Fd& directory, const vmm::MachineSpec& spec,
-                                     const launcher::Credentials& user);
-// Of both files of a snapshot: see vmm::seal().
-[[nodiscard]] Result<void> seal(const Fd& directory, const vmm::SnapshotFiles& files);
 
 }  // namespace noid::firecracker

@@ -2,16 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <filesystem>
-#include <fstream>
-
-#include "base/file.hpp"
-#include "base/temporary_directory.hpp"
-#include "firecracker/stdio_fifos.hpp"
-
 namespace noid::firecracker {
 namespace {
 
@@ -49,26 +39,6 @@ TEST(Limits, LeaveRoomForFirecrackerItself) {
     EXPECT_EQ(limits.memory, std::uint64_t{512 + 64} << 20);
     EXPECT_EQ(limits.cpu_percent, 250U);
     EXPECT_EQ(limits.tasks, 18U);
-}
-
-TEST(HandOver, OpensWhatFirecrackerUses) {
-    if (::geteuid() != 0) GTEST_SKIP() << "needs root";
-    const auto home = TemporaryDirectory::create();
-    ASSERT_TRUE(home);
-    std::ofstream{home->path() / "rootfs.ext4"} << "x";
-    for (const auto* name : {input_fifo, output_fifo, log_fifo})
-        ASSERT_EQ(::mkfifo((home->path() / name).c_str(), 0600), 0);
-    vmm::MachineSpec spec;
-    spec.directory = home->path();
-    const auto directory = open_directory(home->path());
-    ASSERT_TRUE(directory);
-    ASSERT_TRUE(hand_over(*directory, spec, user));
-    for (const auto* name : {"rootfs.ext4", input_fifo, output_fifo, log_fifo}) {
-        struct stat status {};
-        ASSERT_EQ(::stat((home->path() / name).c_str(), &status), 0);
-        EXPECT_EQ(status.st_gid, user.group) << name;
-        EXPECT_EQ(status.st_mode & 07777, 0660U) << name;
-    }
 }
 
 }  // namespace

@@ -8,12 +8,10 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
-#include "firecracker/jail.hpp"
 #include "vmm/directory_access.hpp"
 
 namespace noid::firecracker {
@@ -67,12 +65,20 @@ Result<void> remove_name(const Fd& directory, const std::string& name) {
     return {};
 }
 
-// Firecracker writes into files that exist. A name may be a hard link to a snapshot that others restore
-// from, so new files are made, and a clone must be nobody else's.
+// An empty file of ours for Firecracker to write to, whatever was there.
+Result<void> make_file(const Fd& directory, const std::string& name) {
+    if (auto removed = remove_name(directory, name); !removed) return removed;
+    const auto made = open_file_at(directory, name, O_WRONLY | O_CREAT | O_EXCL);
+    if (!made) return fail(made.error());
+    return vmm::let_write(directory, name);
+}
+
+// Firecracker writes into files that exist, and all of them are to be ours. A name may be a hard link to a
+// snapshot that others restore from, so new files are made, and a clone must be nobody else's.
 Result<void> prepare_files(const Fd& directory, const vmm::SnapshotFiles& files, vmm::SnapshotKind kind,
                            MiB memory) {
-    if (auto removed = remove_name(directory, files.state); !removed) return removed;
-    if (kind == vmm::SnapshotKind::full) return remove_name(directory, files.memory);
+    if (auto made = make_file(directory, files.state); !made) return made;
+    if (kind == vmm::SnapshotKind::full) return make_file(directory, files.memory);
     struct stat clone {};
     if (::fstatat(directory.get(), files.memory.c_str(), &clone, AT_SYMLINK_NOFOLLOW) != 0)
         return fail_errno(errno, "cannot look at the memory to write over");
@@ -81,28 +87,17 @@ Result<void> prepare_files(const Fd& directory, const vmm::SnapshotFiles& files,
     // With another size Firecracker would empty it first and leave holes for what did not change.
     if (static_cast<std::uint64_t>(clone.st_size) != memory.bytes())
         return fail(Errc::corrupt, "the memory to write over has another size than the VM's");
-    return {};
-}
-
-// Bytes that a process has written to files and pipes since it started; 0 if that may not be known.
-std::uint64_t bytes_written(pid_t pid) {
-    const auto text = read_file("/proc/" + std::to_string(pid) + "/io", 4096);
-    constexpr std::string_view key = "wchar: ";
-    const auto at = text ? text->find(key) : std::string::npos;
-    if (at == std::string::npos) return 0;
-    std::uint64_t count = 0;
-    std::from_chars(text->data() + at + key.size(), text->data() + text->size(), count);
-    return count;
+    return vmm::let_write(directory, files.memory);
 }
 
 }  // namespace
 
 Machine::Machine(Parts parts)
-    : directory_{std::move(parts.directory)},
+    : pool_{parts.pool},
+      warden_{std::move(parts.warden)},
+      directory_{std::move(parts.directory)},
       memory_{parts.memory},
       features_{parts.features},
-      user_{std::move(parts.user)},
-      cgroup_{std::move(parts.cgroup)},
       process_{std::move(parts.process)},
       stdio_{std::move(parts.stdio)} {}
 
@@ -172,26 +167,29 @@ Awaitable<Result<vmm::SaveReport>> Machine::save(const vmm::SnapshotFiles& files
     if (auto ready = prepare_files(directory_, files, kind, memory_); !ready)
         co_return fail(std::move(ready.error()));
 
-    if (user_ && kind == vmm::SnapshotKind::incremental) {
-        if (auto done = vmm::let_write(directory_, files.memory, user_->group); !done)
-            co_return fail(std::move(done.error()));
-    }
-
-    const auto pid = identity().pid;
-    const auto written_before = bytes_written(pid);
+    const auto written_before = co_await bytes_written();
     const auto begin = std::chrono::steady_clock::now();
     if (auto done = co_await command(create_snapshot(files, kind), memory_deadline()); !done)
         co_return fail(std::move(done.error()));
     vmm::SaveReport report;
     report.paused =
         std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
-    report.bytes_written = bytes_written(pid) - written_before;
+    report.bytes_written = co_await bytes_written() - written_before;
     state_ = State::paused;
     paused_bare_ = false;
-    if (user_) {
-        if (auto sealed = seal(directory_, files); !sealed) co_return fail(std::move(sealed.error()));
+    if (warden_->confines()) {
+        for (const auto* name : {&files.memory, &files.state}) {
+            if (auto sealed = vmm::seal(directory_, *name); !sealed)
+                co_return fail(std::move(sealed.error()));
+        }
     }
     co_return report;
+}
+
+Awaitable<std::uint64_t> Machine::bytes_written() {
+    const auto look = [this] { return warden_->files_of(identity()); };
+    const auto files = co_await on_pool(pool_, look);
+    co_return files ? files->bytes_written : 0;
 }
 
 Awaitable<Result<void>> Machine::write_console(std::string_view bytes) {

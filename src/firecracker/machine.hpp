@@ -1,15 +1,16 @@
 #pragma once
 
+#include <boost/asio/thread_pool.hpp>
+#include <memory>
 #include <optional>
 
 #include "firecracker/api_client.hpp"
 #include "firecracker/exit_reason.hpp"
 #include "firecracker/stdio_fifos.hpp"
 #include "firecracker/version.hpp"
-#include "launcher/cgroup.hpp"
 #include "launcher/process.hpp"
-#include "launcher/user_pool.hpp"
 #include "vmm/vmm.hpp"
+#include "vmm/warden.hpp"
 
 namespace noid::firecracker {
 
@@ -17,13 +18,13 @@ namespace noid::firecracker {
 class Machine final : public vmm::Machine {
   public:
     struct Parts {
+        asio::thread_pool& pool;  // for what blocks
+        std::shared_ptr<vmm::Warden> warden;
         Fd directory;  // the VM's own
         MiB memory;
         Features features;
         launcher::Process process;
         StdioFifos stdio;
-        launcher::UserPool::Lease user;            // whom a confined Firecracker runs as, else none
-        std::shared_ptr<launcher::Cgroup> cgroup;  // none: not limited
     };
     explicit Machine(Parts parts);
 
@@ -52,11 +53,14 @@ class Machine final : public vmm::Machine {
     Awaitable<Result<void>> reset_vsock();
     [[nodiscard]] std::chrono::milliseconds memory_deadline() const;
 
+    // Bytes that Firecracker has written to files and pipes since it started; 0 if that is not known.
+    Awaitable<std::uint64_t> bytes_written();
+
+    asio::thread_pool& pool_;
+    std::shared_ptr<vmm::Warden> warden_;
     Fd directory_;
     MiB memory_;
     Features features_;
-    launcher::UserPool::Lease user_;
-    std::shared_ptr<launcher::Cgroup> cgroup_;
     launcher::Process process_;
     StdioFifos stdio_;
     ApiClient api_{directory_};

@@ -11,6 +11,7 @@
 #include "base/file.hpp"
 #include "base/temporary_directory.hpp"
 #include "firecracker/scripted_peer.hpp"
+#include "privileged/local_warden.hpp"
 
 namespace noid::firecracker {
 namespace {
@@ -31,12 +32,13 @@ class MachineTest : public testing::Test {
         auto launched = launcher::launch(spec);
         EXPECT_TRUE(launched) << launched.error().full();
         return std::make_unique<Machine>(Machine::Parts{
+            .pool = pool_,
+            .warden = warden_,
             .directory = std::move(*open_directory(home_.path())),
             .memory = MiB{1},
             .features = features_,
             .process = launcher::Process{loop_.get_executor(), std::move(*launched)},
             .stdio = std::move(*stdio),
-            .user = nullptr,
         });
     }
     void write(const std::string& name, std::size_t size) {
@@ -46,6 +48,8 @@ class MachineTest : public testing::Test {
     const vmm::SnapshotFiles files_;
     Features features_{.bare_pause = true};
     asio::io_context loop_;
+    asio::thread_pool pool_{1};
+    std::shared_ptr<vmm::Warden> warden_ = std::move(*privileged::LocalWarden::open({}));
     TemporaryDirectory home_ = std::move(*TemporaryDirectory::create());
     Fd directory_ = std::move(*open_directory(home_.path()));
 };
@@ -197,8 +201,10 @@ TEST_F(MachineTest, AFullSaveNeverWritesIntoWhatOthersMap) {
         EXPECT_TRUE(co_await vm->kill(10s));
     };
     run(loop_, body());
-    EXPECT_FALSE(std::filesystem::exists(home_.path() / "memory.snap"));
-    EXPECT_TRUE(std::filesystem::exists(home_.path() / "template"));
+    // What Firecracker was to write to is a new file.
+    EXPECT_EQ(std::filesystem::hard_link_count(home_.path() / "memory.snap"), 1U);
+    EXPECT_EQ(std::filesystem::file_size(home_.path() / "memory.snap"), 0U);
+    EXPECT_EQ(std::filesystem::file_size(home_.path() / "template"), 10U);
 }
 
 TEST_F(MachineTest, AnIncrementalSaveNeedsACloneOfItsOwn) {

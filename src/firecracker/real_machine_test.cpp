@@ -22,6 +22,7 @@
 #include "base/process_identity.hpp"
 #include "base/temporary_directory.hpp"
 #include "firecracker/vmm.hpp"
+#include "privileged/local_warden.hpp"
 
 namespace noid::firecracker {
 namespace {
@@ -85,13 +86,14 @@ class RealMachineTest : public testing::Test {
         std::exception_ptr thrown;
         Result<int> ended = fail(Errc::internal, "the test did not end");
         const auto guarded = [&]() -> Awaitable<Result<int>> {
-            Options options{.program = program_};
-            if (confined) options.users.emplace(launcher::UserRange{.first = 2'000'000, .count = 16});
+            privileged::LocalWarden::Options options{.firecracker = program_, .data_dir = home_.path()};
             if (confined) {
+                options.users.emplace(launcher::UserRange{.first = 2'000'000, .count = 16});
                 if (auto groups = launcher::Cgroups::open(must(launcher::Cgroups::usual_directory())))
                     groups_ = options.cgroups = std::make_shared<launcher::Cgroups>(std::move(*groups));
             }
-            const auto vmm = must(co_await open(std::move(options), pool_));
+            std::shared_ptr<vmm::Warden> warden = must(privileged::LocalWarden::open(std::move(options)));
+            const auto vmm = must(co_await open(std::move(warden), pool_));
             co_await body(*vmm);
             co_return 0;
         };

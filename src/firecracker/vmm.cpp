@@ -1,7 +1,6 @@
 #include "firecracker/vmm.hpp"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/uuid/name_generator_sha1.hpp>
@@ -9,12 +8,10 @@
 #include <csignal>
 
 #include "base/file.hpp"
-#include "firecracker/jail.hpp"
-#include "firecracker/kvm_trial.hpp"
 #include "firecracker/machine.hpp"
-#include "firecracker/process_spec.hpp"
 #include "firecracker/version.hpp"
 #include "launcher/captured_output.hpp"
+#include "vmm/directory_access.hpp"
 
 namespace noid::firecracker {
 
@@ -25,21 +22,21 @@ namespace {
 constexpr std::size_t version_limit = 4096;
 constexpr auto version_deadline = 30s;  // it takes milliseconds, unless the host is very busy
 
-Awaitable<Result<Version>> ask_version(const std::filesystem::path& program,
-                                       const std::optional<launcher::Credentials>& user,
-                                       asio::thread_pool& pool) {
+Awaitable<Result<Version>> ask_version(vmm::Warden& warden, asio::thread_pool& pool) {
     auto output = launcher::CapturedOutput::create(version_limit);
     if (!output) co_return fail(output.error());
     auto writer = output->writer();
     if (!writer) co_return fail(writer.error());
-    auto spec = version_spec(program, user);
-    spec.descriptors.push_back({STDOUT_FILENO, std::move(*writer)});
-    auto start = [&] { return launcher::launch(spec); };
+    vmm::ProcessRequest request;
+    request.program = vmm::FirecrackerVersion{};
+    request.descriptors.push_back({STDOUT_FILENO, std::move(*writer)});
+    auto start = [&] { return warden.start(std::move(request)); };
     auto launched = co_await on_pool(pool, start);
     if (!launched)
         co_return fail(std::move(launched.error())
-                           .at(user ? "run Firecracker confined, which takes a statically linked one"
-                                    : "ask Firecracker for its version"));
+                           .at(warden.confines()
+                                   ? "run Firecracker confined, which takes a statically linked one"
+                                   : "ask Firecracker for its version"));
 
     launcher::Process process{co_await asio::this_coro::executor, std::move(*launched)};
     auto wait = [&]() -> Awaitable<Result<launcher::ExitStatus>> { co_return co_await process.exited(); };
@@ -68,14 +65,16 @@ Result<std::string> cpu_fingerprint() {
     return boost::uuids::to_string(hash(identity));
 }
 
+Result<void> seal(const Fd& directory, const vmm::SnapshotFiles& files) {
+    if (auto done = vmm::seal(directory, files.memory); !done) return done;
+    return vmm::seal(directory, files.state);
+}
+
 class FirecrackerVmm final : public vmm::Vmm {
   public:
-    FirecrackerVmm(std::filesystem::path program, std::optional<launcher::UserPool> users,
-                   std::shared_ptr<const launcher::Cgroups> cgroups, vmm::Description description,
-                   Features features, asio::thread_pool& pool)
-        : program_{std::move(program)},
-          users_{std::move(users)},
-          cgroups_{std::move(cgroups)},
+    FirecrackerVmm(std::shared_ptr<vmm::Warden> warden, vmm::Description description, Features features,
+                   asio::thread_pool& pool)
+        : warden_{std::move(warden)},
           description_{std::move(description)},
           features_{features},
           pool_{&pool} {}
@@ -90,7 +89,7 @@ class FirecrackerVmm final : public vmm::Vmm {
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> restore(const vmm::MachineSpec& spec,
                                                              const vmm::SnapshotFiles& files,
                                                              Wake wake) override {
-        if (users_) {
+        if (warden_->confines()) {
             const auto directory = open_directory(spec.directory);
             if (!directory) co_return fail(directory.error());
             if (auto sealed = seal(*directory, files); !sealed) co_return fail(std::move(sealed.error()));
@@ -102,8 +101,9 @@ class FirecrackerVmm final : public vmm::Vmm {
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(const vmm::MachineSpec& spec,
                                                            ProcessIdentity identity) override {
         const auto executor = co_await asio::this_coro::executor;
-        auto process = launcher::Process::adopt(executor, identity);
-        if (!process) co_return fail(process.error());
+        const auto take_over = [&] { return warden_->adopt(identity, spec.directory); };
+        auto process = co_await on_pool(*pool_, take_over);
+        if (!process) co_return fail(std::move(process.error()));
         auto directory = open_directory(spec.directory);
         if (!directory) co_return fail(directory.error());
         auto stdio = StdioFifos::open(executor, *directory);
@@ -111,13 +111,13 @@ class FirecrackerVmm final : public vmm::Vmm {
             co_return fail(Errc::not_found, stdio.error().what);
         if (!stdio) co_return fail(stdio.error());
         co_return std::make_unique<Machine>(Machine::Parts{
+            .pool = *pool_,
+            .warden = warden_,
             .directory = std::move(*directory),
             .memory = spec.memory,
             .features = features_,
-            .process = std::move(*process),
+            .process = launcher::Process{executor, std::move(*process)},
             .stdio = std::move(*stdio),
-            .user = user_of(identity.pid),
-            .cgroup = cgroup_of(identity.pid),
         });
     }
 
@@ -154,63 +154,27 @@ class FirecrackerVmm final : public vmm::Vmm {
             if (::unlinkat(directory->get(), name, 0) != 0 && errno != ENOENT)
                 co_return fail_errno(errno, std::string{"cannot remove the old "} + name);
         }
-        launcher::UserPool::Lease user;
-        if (users_) {
-            auto lease = users_->take();
-            if (!lease) co_return fail(std::move(lease.error()));
-            user = std::move(*lease);
-        }
-        auto process = process_spec(program_, spec, user ? std::optional{*user} : std::nullopt);
-        auto stdio = StdioFifos::create(executor, *directory, process.descriptors);
+        vmm::ProcessRequest request;
+        request.spec = spec;
+        request.program = vmm::FirecrackerStart{};
+        auto stdio = StdioFifos::create(executor, *directory, request.descriptors);
         if (!stdio) co_return fail(stdio.error());
-        if (user) {
-            if (auto done = hand_over(*directory, spec, *user); !done)
-                co_return fail(std::move(done.error()));
-        }
-        std::shared_ptr<launcher::Cgroup> cgroup;
-        if (user && cgroups_) {
-            const auto make = [&] { return cgroups_->make(spec.id, limits_of(spec)); };
-            auto made = co_await on_pool(*pool_, make);
-            if (!made) co_return fail(std::move(made.error()));
-            auto descriptor = made->descriptor();
-            if (!descriptor) co_return fail(std::move(descriptor.error()));
-            process.cgroup = std::move(*descriptor);
-            cgroup = std::make_shared<launcher::Cgroup>(std::move(*made));
-        }
-
-        auto run = [&] { return launcher::launch(process); };
+        // Firecracker's ends go with the request: their closing tells that it has ended.
+        auto run = [&] { return warden_->start(std::move(request)); };
         auto launched = co_await on_pool(*pool_, run);
-        // Firecracker's ends are its own from here: their closing tells that it has ended.
-        process.descriptors.clear();
         if (!launched) co_return fail(std::move(launched.error()).at("start Firecracker"));
         co_return std::make_unique<Machine>(Machine::Parts{
+            .pool = *pool_,
+            .warden = warden_,
             .directory = std::move(*directory),
             .memory = spec.memory,
             .features = features_,
             .process = launcher::Process{executor, std::move(*launched)},
             .stdio = std::move(*stdio),
-            .user = std::move(user),
-            .cgroup = std::move(cgroup),
         });
     }
 
-    // Of a process that runs already; none where it is not confined.
-    launcher::UserPool::Lease user_of(pid_t pid) {
-        struct stat status {};
-        const auto path = "/proc/" + std::to_string(pid);
-        if (!users_ || ::stat(path.c_str(), &status) != 0) return nullptr;
-        auto lease = users_->take(status.st_uid);
-        return lease ? std::move(*lease) : nullptr;
-    }
-
-    std::shared_ptr<launcher::Cgroup> cgroup_of(pid_t pid) const {
-        auto cgroup = cgroups_ ? cgroups_->of_process(pid) : std::nullopt;
-        return cgroup ? std::make_shared<launcher::Cgroup>(std::move(*cgroup)) : nullptr;
-    }
-
-    std::filesystem::path program_;
-    std::optional<launcher::UserPool> users_;
-    std::shared_ptr<const launcher::Cgroups> cgroups_;
+    std::shared_ptr<vmm::Warden> warden_;
     vmm::Description description_;
     Features features_;
     asio::thread_pool* pool_;
@@ -218,23 +182,13 @@ class FirecrackerVmm final : public vmm::Vmm {
 
 }  // namespace
 
-Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(Options options, asio::thread_pool& pool) {
-    if (const auto found = launcher::find_program(options.program.string()); !found)
-        co_return fail(found.error());
-    std::optional<launcher::UserPool> users;
-    std::optional<launcher::Credentials> trial_user;
-    if (options.users) {
-        users.emplace(*options.users);
-        auto lease = users->take();
-        if (!lease) co_return fail(lease.error());
-        trial_user = **lease;
-    }
-    const auto version = co_await ask_version(options.program, trial_user, pool);
+Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(std::shared_ptr<vmm::Warden> warden,
+                                                  asio::thread_pool& pool) {
+    const auto version = co_await ask_version(*warden, pool);
     if (!version) co_return fail(version.error());
     const auto features = features_of(*version);
     if (!features) co_return fail(features.error());
-    const auto kvm = co_await on_pool(pool, try_kvm);
-    if (!kvm) co_return fail(kvm.error());
+    if (const auto& kvm = warden->devices().kvm; !kvm) co_return fail(kvm.error());
     auto fingerprint = cpu_fingerprint();
     if (!fingerprint) co_return fail(fingerprint.error());
 
@@ -244,9 +198,7 @@ Awaitable<Result<std::unique_ptr<vmm::Vmm>>> open(Options options, asio::thread_
     description.accelerator = "kvm";
     description.cpu_fingerprint = std::move(*fingerprint);
     description.connection_outlives_pause = false;
-    co_return std::make_unique<FirecrackerVmm>(std::move(options.program), std::move(users),
-                                               std::move(options.cgroups), std::move(description), *features,
-                                               pool);
+    co_return std::make_unique<FirecrackerVmm>(std::move(warden), std::move(description), *features, pool);
 }
 
 }  // namespace noid::firecracker

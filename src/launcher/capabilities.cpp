@@ -1,5 +1,6 @@
 #include "launcher/capabilities.hpp"
 
+#include <grp.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -34,6 +35,30 @@ Result<void> keep_capabilities(std::span<const int> kept) {
         ::syscall(SYS_capset, &header, sets.data()) != 0 || ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return fail_errno(errno, "cannot give up capabilities");
     return {};
+}
+
+namespace {
+
+bool drop_capabilities() noexcept {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
+    return ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == 0 &&
+           ::syscall(SYS_capset, &header, none.data()) == 0;
+}
+
+bool drop_bounding_set() noexcept {
+    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
+        if (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+bool change_identity(const Credentials& credentials, std::span<const gid_t> groups) noexcept {
+    return drop_bounding_set() && ::setgroups(groups.size(), groups.data()) == 0 &&
+           ::setresgid(credentials.group, credentials.group, credentials.group) == 0 &&
+           ::setresuid(credentials.user, credentials.user, credentials.user) == 0 && drop_capabilities();
 }
 
 }  // namespace noid::launcher

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <span>
 
 #include "base/error.hpp"
+#include "launcher/confinement.hpp"
 
 namespace noid::launcher {
 
@@ -10,5 +13,10 @@ namespace noid::launcher {
 // it has now and what it could gain by executing something. None is added. To be called before there are
 // threads; needs CAP_SETPCAP.
 [[nodiscard]] Result<void> keep_capabilities(std::span<const int> kept);
+
+// Becomes that user for good, and gives up all capabilities: what this process has now, and what it could
+// gain by executing something. False, with errno, when a step fails. Only system calls: fit for the time
+// between clone and exec. Needs CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
+[[nodiscard]] bool change_identity(const Credentials& credentials, std::span<const gid_t> groups) noexcept;
 
 }  // namespace noid::launcher

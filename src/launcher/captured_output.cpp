@@ -29,6 +29,11 @@ Result<CapturedOutput> CapturedOutput::of_process(pid_t pid) {
     return CapturedOutput{std::move(*memory)};
 }
 
+Result<CapturedOutput> CapturedOutput::over(Fd memory) {
+    if (::fcntl(memory.get(), F_GET_SEALS) < 0) return fail(Errc::corrupt, "this is no captured output");
+    return CapturedOutput{std::move(memory)};
+}
+
 Result<Fd> CapturedOutput::writer() const {
     Fd copy{::fcntl(memory_.get(), F_DUPFD_CLOEXEC, 3)};
     if (!copy) return fail_errno(errno, "cannot copy a descriptor");

@@ -16,6 +16,8 @@ class CapturedOutput {
     [[nodiscard]] static Result<CapturedOutput> create(std::size_t limit);
     // The output of a process that runs already and whose standard error is such a capture.
     [[nodiscard]] static Result<CapturedOutput> of_process(pid_t pid);
+    // One that somebody else has opened, for reading at least. corrupt if it is none.
+    [[nodiscard]] static Result<CapturedOutput> over(Fd memory);
 
     // A descriptor for ProcessSpec::descriptors; they share one position.
     [[nodiscard]] Result<Fd> writer() const;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/fd.hpp"
@@ -31,6 +32,12 @@ struct PrivateRoot {
         Fd directory;
     };
     std::vector<Opened> opened = {};
+    // Small files that are only in there, readable.
+    struct File {
+        std::filesystem::path path;
+        std::string content;
+    };
+    std::vector<File> files = {};
 };
 
 // What a launched process may see and do. The default takes away nothing but the way to new

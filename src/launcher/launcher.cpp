@@ -1,8 +1,6 @@
 #include "launcher/launcher.hpp"
 
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -20,6 +18,7 @@
 #include <cstring>
 
 #include "base/file.hpp"
+#include "launcher/capabilities.hpp"
 #include "launcher/private_root.hpp"
 
 namespace noid::launcher {
@@ -176,27 +175,6 @@ bool place_descriptors(Prepared& prepared, int& error_writer) {
     return true;
 }
 
-// After this not even executing a set-user-ID program or one with file capabilities gives any.
-bool drop_capabilities() {
-    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
-    return ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == 0 &&
-           ::syscall(SYS_capset, &header, none.data()) == 0;
-}
-
-bool drop_bounding_set() {
-    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
-        if (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) return false;
-    }
-    return true;
-}
-
-bool change_identity(const Credentials& credentials) {
-    return drop_bounding_set() && ::setgroups(0, nullptr) == 0 &&
-           ::setresgid(credentials.group, credentials.group, credentials.group) == 0 &&
-           ::setresuid(credentials.user, credentials.user, credentials.user) == 0 && drop_capabilities();
-}
-
 bool owns_mounts(const Confinement& confinement) {
     return confinement.own_mounts || confinement.root.has_value();
 }
@@ -226,7 +204,7 @@ bool owns_mounts(const Confinement& confinement) {
     const int before_move = error_writer;
     if (!place_descriptors(prepared, error_writer))
         give_up(error_writer < 0 ? before_move : error_writer, Step::descriptors);
-    if (confinement.credentials && !change_identity(*confinement.credentials))
+    if (confinement.credentials && !change_identity(*confinement.credentials, {}))
         give_up(error_writer, Step::identity);
     // As the new user: a directory that it may not enter is no place to run it in.
     if (::chdir(spec.directory.c_str()) != 0) give_up(error_writer, Step::directory);

@@ -57,6 +57,11 @@ Result<PreparedRoot> PreparedRoot::prepare(const PrivateRoot& root, const std::o
     for (const auto& path : root.devices) {
         if (auto added = prepared.add_device(path); !added) return fail(std::move(added.error()));
     }
+    for (const auto& [path, content] : root.files) {
+        if (auto right = check_path(path); !right) return fail(std::move(right.error()));
+        prepared.add_parents(path);
+        prepared.files_.push_back({below_root(path), content});
+    }
     return prepared;
 }
 
@@ -114,6 +119,12 @@ bool PreparedRoot::enter() const noexcept {
         if (::mknodat(root, device.target.c_str(), S_IFCHR | 0600, device.number) != 0 ||
             ::fchownat(root, device.target.c_str(), owner_.user, owner_.group, 0) != 0)
             return false;
+    }
+    for (const auto& [target, content] : files_) {
+        const int file = ::openat(root, target.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
+        if (file < 0 || ::write(file, content.data(), content.size()) != static_cast<ssize_t>(content.size()))
+            return false;
+        ::close(file);
     }
     for (const auto& entry : entries_) {
         if (!entry.is_directory) {

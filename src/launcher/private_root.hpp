@@ -34,6 +34,11 @@ class PreparedRoot {
         dev_t number = 0;
     };
 
+    struct File {
+        std::string target;
+        std::string content;
+    };
+
     Result<void> add_entry(const std::filesystem::path& path, bool writable);
     // `tree`: what is to appear at `path`, a mount that is attached nowhere.
     Result<void> add_tree(const std::filesystem::path& path, Fd tree, bool writable);
@@ -43,6 +48,7 @@ class PreparedRoot {
     std::vector<std::string> directories_;  // to make, parents first
     std::vector<Entry> entries_;
     std::vector<Device> devices_;
+    std::vector<File> files_;
     Credentials owner_;
 };
 

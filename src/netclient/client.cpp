@@ -23,10 +23,23 @@ std::unexpected<Error> not_running(const fs::path& socket) {
                             socket.string()));
 }
 
-Awaitable<Result<Socket>> connect(const fs::path& path) {
+Awaitable<Result<Socket>> connect_directly(const fs::path& path) {
     const auto directory = open_directory(path.parent_path());
-    if (!directory) co_return not_running(path);
-    auto socket = co_await connect_unix_at(*directory, path.filename().string());
+    if (!directory) co_return fail(directory.error());
+    co_return co_await connect_unix_at(*directory, path.filename().string());
+}
+
+Awaitable<Result<Socket>> connect_by(Client::Connect connect) {
+    auto opened = co_await connect();
+    if (!opened) co_return fail(std::move(opened.error()));
+    Socket socket{co_await asio::this_coro::executor};
+    socket.assign(asio::local::stream_protocol{}, opened->release());
+    co_return std::move(socket);
+}
+
+Awaitable<Result<Socket>> connect(const fs::path& path, const Client::Connect& by) {
+    auto attempt = by ? connect_by(by) : connect_directly(path);
+    auto socket = co_await std::move(attempt);
     if (socket) co_return std::move(*socket);
     switch (socket.error().code) {
         case Errc::forbidden:
@@ -43,8 +56,8 @@ Awaitable<Result<Socket>> connect(const fs::path& path) {
 }
 
 // One question and its answer, both without the newline.
-Awaitable<Result<std::string>> exchange(const fs::path& path, std::string line) {
-    auto socket = co_await connect(path);
+Awaitable<Result<std::string>> exchange(const fs::path& path, const Client::Connect& by, std::string line) {
+    auto socket = co_await connect(path, by);
     if (!socket) co_return fail(std::move(socket.error()));
     line += '\n';
     boost::system::error_code error;
@@ -72,7 +85,7 @@ Awaitable<Result<T>> parsed(Awaitable<Result<std::string>> asked, Result<T> (*pa
 Awaitable<Result<std::string>> Client::ask(std::string line) const {
     if (line.size() >= net::max_request_bytes)
         co_return fail(Errc::too_large, "too much to ask of noid-netd");
-    auto reply = co_await within(limit_, exchange(socket_, std::move(line)));
+    auto reply = co_await within(limit_, exchange(socket_, connect_, std::move(line)));
     if (!reply && reply.error().code == Errc::timed_out)
         co_return fail(Errc::timed_out, "noid-netd does not answer");
     co_return reply;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 
 #include "base/async.hpp"
 #include "base/error.hpp"
+#include "base/fd.hpp"
 #include "net/protocol.hpp"
 
 namespace noid::netclient {
@@ -23,8 +25,12 @@ class Client {
   public:
     static constexpr std::chrono::seconds default_limit{15};
 
-    explicit Client(std::filesystem::path socket, std::chrono::milliseconds limit = default_limit)
-        : socket_{std::move(socket)}, limit_{limit} {}
+    // Opens a connection in place of this process: one that another has the right to.
+    using Connect = std::function<Awaitable<Result<Fd>>()>;
+
+    explicit Client(std::filesystem::path socket, std::chrono::milliseconds limit = default_limit,
+                    Connect connect = {})
+        : socket_{std::move(socket)}, limit_{limit}, connect_{std::move(connect)} {}
 
     Awaitable<Result<net::SlotDescription>> acquire(const net::AcquireRequest& request) const;
     // False: the VM had no slot.
@@ -44,6 +50,7 @@ class Client {
 
     std::filesystem::path socket_;
     std::chrono::milliseconds limit_;
+    Connect connect_;
 };
 
 }  // namespace noid::netclient

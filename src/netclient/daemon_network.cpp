@@ -38,8 +38,8 @@ std::optional<Error> error_in(const auto& result) {
 
 }  // namespace
 
-DaemonNetwork::DaemonNetwork(std::filesystem::path socket)
-    : client_{std::move(socket)}, run_{random_hex(8)} {}
+DaemonNetwork::DaemonNetwork(std::filesystem::path socket, Client::Connect connect)
+    : client_{std::move(socket), Client::default_limit, std::move(connect)}, run_{random_hex(8)} {}
 
 bool DaemonNetwork::is_out_of_service(const std::optional<Error>& error) {
     const bool is_out = error && (error->code == Errc::unavailable || error->code == Errc::forbidden);

@@ -16,7 +16,7 @@ namespace noid::netclient {
 // meantime is given back then.
 class DaemonNetwork final : public vm::Network {
   public:
-    explicit DaemonNetwork(std::filesystem::path socket);
+    explicit DaemonNetwork(std::filesystem::path socket, Client::Connect connect = {});
 
     Awaitable<Result<std::optional<vm::Slot>>> acquire(std::string vm_id,
                                                        vm::NetworkSettings settings) override;

@@ -14,14 +14,19 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
 #include "base/file.hpp"
+#include "firecracker/jail.hpp"
+#include "firecracker/kvm_trial.hpp"
 #include "firecracker/process_spec.hpp"
 #include "firecracker/stdio_fifos.hpp"
 #include "launcher/captured_output.hpp"
+#include "qemu/jail.hpp"
 #include "qemu/process_spec.hpp"
+#include "vmm/directory_access.hpp"
 
 namespace noid::privileged {
 
@@ -77,24 +82,53 @@ std::string name_of(const Fd& file) {
     return "/proc/self/fd/" + std::to_string(file.get());
 }
 
-Result<Fd> open_in_proc(pid_t pid, const char* name) {
-    return open_file("/proc/" + std::to_string(pid) + "/" + name, O_RDONLY);
+std::string in_proc(pid_t pid, std::string_view name) {
+    return "/proc/" + std::to_string(pid) + "/" + std::string{name};
 }
+
+// Bytes that a process has written to files and pipes since it started; 0 if that may not be known.
+std::uint64_t bytes_written(pid_t pid) {
+    const auto text = read_file(in_proc(pid, "io"), 4096);
+    constexpr std::string_view key = "wchar: ";
+    const auto at = text ? text->find(key) : std::string::npos;
+    if (at == std::string::npos) return 0;
+    std::uint64_t count = 0;
+    std::from_chars(text->data() + at + key.size(), text->data() + text->size(), count);
+    return count;
+}
+
+vmm::HostDevices try_devices() {
+    vmm::HostDevices devices;
+    devices.kvm = firecracker::try_kvm();
+    devices.vhost_net = ::access("/dev/vhost-net", R_OK | W_OK) == 0;
+    return devices;
+}
+
+bool same_file(const struct stat& one, const struct stat& other) {
+    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+// What a confined VMM has as long as somebody looks after it.
+struct Held {
+    launcher::UserPool::Lease user;
+    std::optional<launcher::Cgroup> cgroup;  // none: not limited
+};
 
 }  // namespace
 
 Result<std::unique_ptr<LocalWarden>> LocalWarden::open(Options options) {
-    auto directory = open_directory(options.data_dir);
-    if (!directory) return fail(std::move(directory.error()));
-    std::error_code failed;
-    const auto place = fs::read_symlink(name_of(*directory), failed);
-    if (failed) return fail_errno(failed.value(), "cannot name the data directory");
-    return std::unique_ptr<LocalWarden>{
-        new LocalWarden{std::move(options), std::move(*directory), "NOID_DATA_DIR=" + place.string()}};
+    Fd data_dir;
+    if (options.users) {
+        auto directory = open_directory(options.data_dir);
+        if (directory) data_dir = std::move(*directory);
+        if (!directory && directory.error().code != Errc::not_found)
+            return fail(std::move(directory.error()));
+    }
+    return std::unique_ptr<LocalWarden>{new LocalWarden{std::move(options), std::move(data_dir)}};
 }
 
-LocalWarden::LocalWarden(Options options, Fd data_dir, std::string mark)
-    : options_{std::move(options)}, data_dir_{std::move(data_dir)}, mark_{std::move(mark)} {
+LocalWarden::LocalWarden(Options options, Fd data_dir)
+    : options_{std::move(options)}, devices_{try_devices()}, data_dir_{std::move(data_dir)} {
     if (options_.users) users_.emplace(*options_.users);
 }
 
@@ -111,14 +145,13 @@ Result<void> LocalWarden::hand_over(const Fd& directory, const vmm::ProcessReque
     if (::fstat(directory.get(), &status) != 0) return fail_errno(errno, "cannot look at the VM's directory");
     if (status.st_uid != options_.server.user)
         return fail(Errc::forbidden, "the VM's directory is not the server's");
-    // Sticky: only the owner of a file or of the directory removes or renames the file. Set-group-id: what
-    // is made in there is the group's.
-    if (::fchown(directory.get(), static_cast<uid_t>(-1), group) != 0 ||
-        ::fchmod(directory.get(), 03770) != 0)
-        return fail_errno(errno, "cannot set who may use the VM's directory");
     std::vector<std::string> names{request.spec.rootfs};
-    if (std::holds_alternative<vmm::FirecrackerStart>(request.program))
+    auto makes = vmm::Makes::nothing;
+    if (std::holds_alternative<vmm::FirecrackerStart>(request.program)) {
+        makes = vmm::Makes::files;  // its sockets
         names.insert(names.end(), {firecracker::input_fifo, firecracker::output_fifo, firecracker::log_fifo});
+    }
+    if (auto done = vmm::let_in(directory, group, makes); !done) return done;
     for (const auto& name : names) {
         if (auto done = open_to_group(directory, name, options_.server.user, group); !done) return done;
     }
@@ -127,18 +160,25 @@ Result<void> LocalWarden::hand_over(const Fd& directory, const vmm::ProcessReque
 
 Result<launcher::ProcessSpec> LocalWarden::specify(const vmm::ProcessRequest& request,
                                                    const std::optional<launcher::Credentials>& user) const {
-    const auto visit = [&](const auto& program) {
-        using Program = std::remove_cvref_t<decltype(program)>;
-        if constexpr (std::is_same_v<Program, vmm::QemuStart>)
-            return qemu::process_spec(options_.qemu, request.spec, program, user);
-        else if constexpr (std::is_same_v<Program, vmm::FirecrackerStart>)
-            return firecracker::process_spec(options_.firecracker, request.spec, user);
+    const bool is_firecracker = std::holds_alternative<vmm::FirecrackerStart>(request.program) ||
+                                std::holds_alternative<vmm::FirecrackerVersion>(request.program);
+    const auto program =
+        launcher::find_program((is_firecracker ? options_.firecracker : options_.qemu).string());
+    if (!program) return fail(program.error());
+    const auto visit = [&](const auto& start) -> Result<launcher::ProcessSpec> {
+        using Start = std::remove_cvref_t<decltype(start)>;
+        if constexpr (std::is_same_v<Start, vmm::QemuStart>)
+            return qemu::process_spec(*program, request.spec, start, user);
+        else if constexpr (std::is_same_v<Start, vmm::QemuVersion>)
+            return qemu::version_spec(*program, user);
+        else if constexpr (std::is_same_v<Start, vmm::QemuTrial>)
+            return qemu::trial_spec(*program, user);
+        else if constexpr (std::is_same_v<Start, vmm::FirecrackerStart>)
+            return firecracker::process_spec(*program, request.spec, user);
         else
-            return firecracker::version_spec(options_.firecracker, user);
+            return firecracker::version_spec(*program, user);
     };
-    auto process = std::visit(visit, request.program);
-    process.environment.insert(process.environment.begin(), mark_);
-    return process;
+    return std::visit(visit, request.program);
 }
 
 Result<launcher::Launched> LocalWarden::start(vmm::ProcessRequest request) {
@@ -150,67 +190,91 @@ Result<launcher::Launched> LocalWarden::start(vmm::ProcessRequest request) {
     }
     auto process = specify(request, user ? std::optional{*user} : std::nullopt);
     if (!process) return fail(std::move(process.error()));
-    process->descriptors = std::move(request.descriptors);
-
-    Fd network;
-    if (user && !std::holds_alternative<vmm::FirecrackerVersion>(request.program)) {
-        auto directory = open_vm_directory(request.spec.directory);
-        if (!directory) return fail(std::move(directory.error()));
-        if (auto done = hand_over(*directory, request, user->group); !done)
-            return fail(std::move(done.error()));
-        // What was looked at is what appears in there, whatever the path leads to by then.
-        auto& root = *process->confinement.root;
-        std::erase(root.writable, request.spec.directory);
-        root.opened.push_back({request.spec.directory, std::move(*directory)});
-        if (request.spec.network) {
-            auto opened = open_network_namespace(request.spec.network->netns);
-            if (!opened) return fail(std::move(opened.error()));
-            network = std::move(*opened);
-            process->confinement.network_namespace = name_of(network);
-        }
-    }
+    std::ranges::move(request.descriptors, std::back_inserter(process->descriptors));
+    request.descriptors.clear();
+    if (user && vmm::runs_a_vm(request))
+        return start_in_directory(std::move(*process), request, std::move(user));
     auto launched = launcher::launch(*process);
     if (launched) launched->held = std::move(user);
     return launched;
 }
 
-bool LocalWarden::is_ours(pid_t pid) const {
+Result<launcher::Launched> LocalWarden::start_in_directory(launcher::ProcessSpec process,
+                                                           const vmm::ProcessRequest& request,
+                                                           launcher::UserPool::Lease user) {
+    auto directory = open_vm_directory(request.spec.directory);
+    if (!directory) return fail(std::move(directory.error()));
+    if (auto done = hand_over(*directory, request, user->group); !done) return fail(std::move(done.error()));
+    // What was looked at is what appears in there, whatever the path leads to by then.
+    auto& root = *process.confinement.root;
+    std::erase(root.writable, request.spec.directory);
+    root.opened.push_back({request.spec.directory, std::move(*directory)});
+    Fd network;
+    if (request.spec.network) {
+        auto opened = open_network_namespace(request.spec.network->netns);
+        if (!opened) return fail(std::move(opened.error()));
+        network = std::move(*opened);
+        process.confinement.network_namespace = name_of(network);
+    }
+    auto held = std::make_shared<Held>(std::move(user));
+    if (options_.cgroups) {
+        const auto* qemu = std::get_if<vmm::QemuStart>(&request.program);
+        const auto limits =
+            qemu ? qemu::limits_of(request.spec, !qemu->kvm) : firecracker::limits_of(request.spec);
+        auto cgroup = options_.cgroups->make(request.spec.id, limits);
+        if (!cgroup) return fail(std::move(cgroup.error()));
+        auto descriptor = cgroup->descriptor();
+        if (!descriptor) return fail(std::move(descriptor.error()));
+        process.cgroup = std::move(*descriptor);
+        held->cgroup.emplace(std::move(*cgroup));
+    }
+    auto launched = launcher::launch(process);
+    if (launched) launched->held = std::move(held);
+    return launched;
+}
+
+bool LocalWarden::is_vmm(pid_t pid) const {
     if (!users_) return true;
-    const auto environment = open_in_proc(pid, "environ");
-    if (!environment) return false;
-    std::string begin(mark_.size() + 1, '\0');
-    if (::read(environment->get(), begin.data(), begin.size()) != static_cast<ssize_t>(begin.size()) ||
-        begin != mark_ + '\0')
-        return false;
     struct stat process {};
-    if (::stat(("/proc/" + std::to_string(pid)).c_str(), &process) != 0) return false;
+    if (::stat(in_proc(pid, "").c_str(), &process) != 0) return false;
     const auto [first, count] = *options_.users;
     if (process.st_uid >= first && process.st_uid - first < count) return true;
-    // Started when VMMs were not confined.
     struct stat program {};
-    if (::stat(("/proc/" + std::to_string(pid) + "/exe").c_str(), &program) != 0) return false;
+    if (::stat(in_proc(pid, "exe").c_str(), &program) != 0) return false;
     return std::ranges::any_of(std::array{&options_.qemu, &options_.firecracker}, [&](const fs::path* path) {
         struct stat ours {};
-        return ::stat(path->c_str(), &ours) == 0 && ours.st_dev == program.st_dev &&
-               ours.st_ino == program.st_ino;
+        return ::stat(path->c_str(), &ours) == 0 && same_file(ours, program);
     });
 }
 
-Result<launcher::Launched> LocalWarden::adopt(const ProcessIdentity& process) {
+Result<launcher::Launched> LocalWarden::adopt(const ProcessIdentity& process, const fs::path& directory) {
     auto pidfd = open_process(process);
     if (!pidfd) return fail(std::move(pidfd.error()));
-    if (!is_ours(process.pid)) {
-        if (!open_process(process)) return fail(Errc::not_found, "the VMM has ended");
-        return fail(Errc::forbidden, "process " + std::to_string(process.pid) + " is no VMM of this server");
-    }
-    launcher::Launched adopted{.identity = process, .pidfd = std::move(*pidfd)};
-    struct stat status {};
-    const auto path = "/proc/" + std::to_string(process.pid);
-    if (users_ && ::stat(path.c_str(), &status) == 0) {
+    auto held = std::make_shared<Held>();
+    if (users_) {
+        const auto place = open_vm_directory(directory);
+        if (!place) return fail(place.error());
+        struct stat wanted {};
+        struct stat works_in {};
+        if (::fstat(place->get(), &wanted) != 0)
+            return fail_errno(errno, "cannot look at the VM's directory");
+        const bool works_there =
+            ::stat(in_proc(process.pid, "cwd").c_str(), &works_in) == 0 && same_file(wanted, works_in);
+        struct stat status {};
+        const bool is_known = ::stat(in_proc(process.pid, "").c_str(), &status) == 0;
+        const bool is_ours = works_there && is_known && is_vmm(process.pid);
+        // What was looked at was this very process, if it is still there.
+        if (const auto now = identify(process.pid); !now || *now != process)
+            return fail(Errc::not_found, "the VMM has ended");
+        if (!is_ours)
+            return fail(Errc::forbidden,
+                        "process " + std::to_string(process.pid) + " is no VMM of that directory");
         // None if it runs as nobody of the range, or is looked after already.
-        if (auto lease = users_->take(status.st_uid)) adopted.held = std::move(*lease);
+        if (auto lease = users_->take(status.st_uid)) held->user = std::move(*lease);
+        if (auto cgroup = options_.cgroups ? options_.cgroups->of_process(process.pid) : std::nullopt)
+            held->cgroup.emplace(std::move(*cgroup));
     }
-    return adopted;
+    return launcher::Launched{.identity = process, .pidfd = std::move(*pidfd), .held = std::move(held)};
 }
 
 Result<vmm::ProcessFiles> LocalWarden::files_of(const ProcessIdentity& process) {
@@ -218,20 +282,18 @@ Result<vmm::ProcessFiles> LocalWarden::files_of(const ProcessIdentity& process) 
     for (const auto& [place, name] : {std::pair{&files.memory, "mem"},
                                       {&files.pagemap, "pagemap"},
                                       {&files.maps, "maps"},
-                                      {&files.smaps_rollup, "smaps_rollup"},
-                                      {&files.io, "io"}}) {
-        auto file = open_in_proc(process.pid, name);
+                                      {&files.smaps_rollup, "smaps_rollup"}}) {
+        auto file = open_file(in_proc(process.pid, name), O_RDONLY);
         if (!file) return fail(std::move(file.error()).at("look into the VMM"));
         *place = std::move(*file);
     }
+    files.bytes_written = bytes_written(process.pid);
     if (auto output = launcher::CapturedOutput::of_process(process.pid)) {
-        auto reader = output->writer();
-        if (reader) files.output = std::move(*reader);
+        if (auto reader = output->writer()) files.output = std::move(*reader);
     }
     // Looked at after they were opened: all of them are this very process's.
     const auto now = identify(process.pid);
     if (!now || *now != process) return fail(Errc::not_found, "the VMM has ended");
-    if (!is_ours(process.pid)) return fail(Errc::forbidden, "not a VMM of this server");
     return files;
 }
 
@@ -247,7 +309,7 @@ Result<std::vector<vmm::WorkingProcess>> LocalWarden::processes() {
         // Identity first: a pid that changes hands in between is then not found under it.
         const auto identity = identify(pid);
         struct stat directory {};
-        if (!identity || !is_ours(pid) || ::stat((entry->path() / "cwd").c_str(), &directory) != 0) continue;
+        if (!identity || !is_vmm(pid) || ::stat(in_proc(pid, "cwd").c_str(), &directory) != 0) continue;
         found.push_back({*identity, directory.st_dev, directory.st_ino});
     }
     if (failed) return fail_errno(failed.value(), "cannot list processes");

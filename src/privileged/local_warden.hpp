@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "launcher/cgroup.hpp"
 #include "launcher/user_pool.hpp"
 #include "vmm/warden.hpp"
 
@@ -13,22 +14,29 @@ namespace noid::privileged {
 class LocalWarden final : public vmm::Warden {
   public:
     struct Options {
-        std::filesystem::path data_dir;  // exists
-        std::filesystem::path qemu;      // the programs
+        std::filesystem::path qemu;  // the programs
         std::filesystem::path firecracker;
-        std::optional<launcher::UserRange> users;  // VMMs run confined, as these. Needs root
-        launcher::Credentials server;              // whom VMs' directories belong to
+        // Which confined VMMs work in; none of them starts if it was not there when the warden was opened.
+        std::filesystem::path data_dir;
+        // VMMs run confined, as these: see qemu/jail.hpp, firecracker/jail.hpp. Needs root.
+        std::optional<launcher::UserRange> users = {};
+        launcher::Credentials server = {};  // whom VMs' directories belong to
+        // Each confined VMM, with its guest, has a group of its own in here. None: they are not limited.
+        std::shared_ptr<const launcher::Cgroups> cgroups = {};
     };
+    // Tries the host's devices, too.
     [[nodiscard]] static Result<std::unique_ptr<LocalWarden>> open(Options options);
 
     [[nodiscard]] bool confines() const noexcept override { return options_.users.has_value(); }
     [[nodiscard]] Result<launcher::Launched> start(vmm::ProcessRequest request) override;
-    [[nodiscard]] Result<launcher::Launched> adopt(const ProcessIdentity& process) override;
+    [[nodiscard]] const vmm::HostDevices& devices() const noexcept override { return devices_; }
+    [[nodiscard]] Result<launcher::Launched> adopt(const ProcessIdentity& process,
+                                                   const std::filesystem::path& directory) override;
     [[nodiscard]] Result<vmm::ProcessFiles> files_of(const ProcessIdentity& process) override;
     [[nodiscard]] Result<std::vector<vmm::WorkingProcess>> processes() override;
 
   private:
-    LocalWarden(Options options, Fd data_dir, std::string mark);
+    LocalWarden(Options options, Fd data_dir);
 
     // By a path that leads out of the data directory on no way.
     [[nodiscard]] Result<Fd> open_vm_directory(const std::filesystem::path& path) const;
@@ -37,12 +45,15 @@ class LocalWarden final : public vmm::Warden {
                                          gid_t group) const;
     [[nodiscard]] Result<launcher::ProcessSpec> specify(
         const vmm::ProcessRequest& request, const std::optional<launcher::Credentials>& user) const;
-    // Whether it is a VMM of this data directory.
-    [[nodiscard]] bool is_ours(pid_t pid) const;
+    [[nodiscard]] Result<launcher::Launched> start_in_directory(launcher::ProcessSpec process,
+                                                                const vmm::ProcessRequest& request,
+                                                                launcher::UserPool::Lease user);
+    // Whether it runs as a user that only VMMs have, or is one that was started when they were not confined.
+    [[nodiscard]] bool is_vmm(pid_t pid) const;
 
     Options options_;
-    Fd data_dir_;
-    std::string mark_;  // in the environment of every VMM, at its beginning
+    vmm::HostDevices devices_;
+    Fd data_dir_;  // none: VMMs are not confined
     std::optional<launcher::UserPool> users_;
 };
 

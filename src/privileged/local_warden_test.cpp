@@ -27,9 +27,9 @@ class LocalWardenTest : public testing::Test {
         std::ofstream{vm() / "rootfs.ext4"} << "disk";
         for (const auto& path : {vm(), vm() / "rootfs.ext4"})
             ASSERT_EQ(::lchown(path.c_str(), server.user, server.group), 0);
-        auto warden = LocalWarden::open({.data_dir = data(),
-                                         .qemu = "/bin/true",
+        auto warden = LocalWarden::open({.qemu = "/bin/true",
                                          .firecracker = "/bin/true",
+                                         .data_dir = data(),
                                          .users = users,
                                          .server = server});
         ASSERT_TRUE(warden);
@@ -108,19 +108,18 @@ TEST_F(LocalWardenTest, OpensTheDirectoryToOneGroup) {
     ASSERT_EQ(::stat(vm().c_str(), &directory), 0);
     EXPECT_EQ(directory.st_uid, server.user);
     EXPECT_GE(directory.st_gid, users.first);
-    EXPECT_EQ(mode_of(vm()), 03770U);
+    EXPECT_EQ(mode_of(vm()), 02750U);
     EXPECT_EQ(mode_of(vm() / "rootfs.ext4"), 0660U);
 }
 
 TEST_F(LocalWardenTest, AForeignProcessIsLeftAlone) {
     const auto self = identify(::getpid());
     ASSERT_TRUE(self);
-    EXPECT_EQ(warden_->adopt(*self).error().code, Errc::forbidden);
-    EXPECT_EQ(warden_->files_of(*self).error().code, Errc::forbidden);
+    EXPECT_EQ(warden_->adopt(*self, vm()).error().code, Errc::forbidden);
     const auto init = identify(1);
     ASSERT_TRUE(init);
-    EXPECT_EQ(warden_->adopt(*init).error().code, Errc::forbidden);
-    EXPECT_EQ(warden_->adopt({::getpid(), self->start_time + 1}).error().code, Errc::not_found);
+    EXPECT_EQ(warden_->adopt(*init, vm()).error().code, Errc::forbidden);
+    EXPECT_EQ(warden_->adopt({::getpid(), self->start_time + 1}, vm()).error().code, Errc::not_found);
     EXPECT_TRUE(warden_->processes()->empty());
 }
 

@@ -1,5 +1,6 @@
 #include "privileged/remote_warden.hpp"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,8 +62,9 @@ Result<launcher::Launched> RemoteWarden::start(vmm::ProcessRequest request) {
     return process_in(std::move(*answer));
 }
 
-Result<launcher::Launched> RemoteWarden::adopt(const ProcessIdentity& process) {
-    auto answer = ask(encode(AdoptRequest{process}), {});
+Result<launcher::Launched> RemoteWarden::adopt(const ProcessIdentity& process,
+                                               const std::filesystem::path& directory) {
+    auto answer = ask(encode(AdoptRequest{process, directory}), {});
     if (!answer) return fail(std::move(answer.error()));
     return process_in(std::move(*answer));
 }
@@ -82,12 +84,14 @@ Result<vmm::ProcessFiles> RemoteWarden::files_of(const ProcessIdentity& process)
     auto answer = ask(encode(FilesRequest{handle}), {});
     if (!answer) return fail(std::move(answer.error()));
     vmm::ProcessFiles files;
+    Reader reader{answer->bytes};
+    files.bytes_written = reader.number();
     std::size_t next = 0;
-    for (Fd* each :
-         {&files.memory, &files.pagemap, &files.maps, &files.smaps_rollup, &files.io, &files.output}) {
+    for (Fd* each : {&files.memory, &files.pagemap, &files.maps, &files.smaps_rollup, &files.output}) {
         if (next < answer->descriptors.size()) *each = std::move(answer->descriptors[next++]);
     }
-    if (!files.io) return fail(Errc::corrupt, "the server's privileged part answers something else");
+    if (!files.smaps_rollup || !reader.at_end())
+        return fail(Errc::corrupt, "the server's privileged part answers something else");
     return files;
 }
 
@@ -103,6 +107,18 @@ Result<std::vector<vmm::WorkingProcess>> RemoteWarden::processes() {
     if (::pread(answer->descriptors[0].get(), found.data(), wanted, 0) != static_cast<ssize_t>(wanted))
         return fail(Errc::corrupt, "the list of VMMs cannot be read");
     return found;
+}
+
+Result<Fd> RemoteWarden::connect_to_network() {
+    auto answer = ask(encode(NetworkRequest{}), {});
+    if (!answer) return fail(std::move(answer.error()));
+    if (answer->descriptors.size() != 1)
+        return fail(Errc::corrupt, "the server's privileged part answers something else");
+    return std::move(answer->descriptors[0]);
+}
+
+void RemoteWarden::close() noexcept {
+    ::shutdown(socket_.get(), SHUT_RDWR);
 }
 
 }  // namespace noid::privileged

@@ -9,8 +9,8 @@ namespace noid::privileged {
 
 namespace {
 
-enum class Verb : std::uint8_t { start = 1, adopt, signal, files, processes };
-enum class Program : std::uint8_t { qemu, firecracker, firecracker_version };
+enum class Verb : std::uint8_t { start = 1, adopt, signal, files, processes, network };
+enum class Program : std::uint8_t { qemu, firecracker, firecracker_version, qemu_version, qemu_trial };
 
 constexpr std::uint64_t most_vcpus = 1024;
 constexpr std::uint64_t most_memory = std::uint64_t{1} << 24;  // MiB
@@ -91,8 +91,7 @@ Writer begin(Verb verb) {
 
 vmm::ProcessRequest read_start(Reader& reader, std::vector<Fd> descriptors) {
     vmm::ProcessRequest request;
-    switch (
-        static_cast<Program>(reader.number_up_to(static_cast<std::uint64_t>(Program::firecracker_version)))) {
+    switch (static_cast<Program>(reader.number_up_to(static_cast<std::uint64_t>(Program::qemu_trial)))) {
         case Program::qemu:
             request.program = read_qemu(reader);
             break;
@@ -102,9 +101,14 @@ vmm::ProcessRequest read_start(Reader& reader, std::vector<Fd> descriptors) {
         case Program::firecracker_version:
             request.program = vmm::FirecrackerVersion{};
             break;
+        case Program::qemu_version:
+            request.program = vmm::QemuVersion{};
+            break;
+        case Program::qemu_trial:
+            request.program = vmm::QemuTrial{};
+            break;
     }
-    if (!std::holds_alternative<vmm::FirecrackerVersion>(request.program))
-        request.spec = read_machine(reader);
+    if (vmm::runs_a_vm(request)) request.spec = read_machine(reader);
     for (Fd& descriptor : descriptors) {
         const int number = static_cast<int>(reader.number_up_to(max_packet_descriptors));
         request.descriptors.push_back({number, std::move(descriptor)});
@@ -128,8 +132,12 @@ std::string encode(const vmm::ProcessRequest& request) {
         } else if constexpr (std::is_same_v<Start, vmm::FirecrackerStart>) {
             writer.number(static_cast<std::uint64_t>(Program::firecracker));
             write(writer, request.spec);
-        } else {
+        } else if constexpr (std::is_same_v<Start, vmm::FirecrackerVersion>) {
             writer.number(static_cast<std::uint64_t>(Program::firecracker_version));
+        } else if constexpr (std::is_same_v<Start, vmm::QemuVersion>) {
+            writer.number(static_cast<std::uint64_t>(Program::qemu_version));
+        } else {
+            writer.number(static_cast<std::uint64_t>(Program::qemu_trial));
         }
     };
     std::visit(write_program, request.program);
@@ -141,6 +149,7 @@ std::string encode(const AdoptRequest& request) {
     return begin(Verb::adopt)
         .number(static_cast<std::uint64_t>(request.process.pid))
         .number(request.process.start_time)
+        .text(request.directory.string())
         .take();
 }
 
@@ -159,10 +168,14 @@ std::string encode(const ProcessesRequest& /*request*/) {
     return begin(Verb::processes).take();
 }
 
+std::string encode(const NetworkRequest& /*request*/) {
+    return begin(Verb::network).take();
+}
+
 Result<Request> decode(Packet packet) {
     Reader reader{packet.bytes};
     Request request;
-    const auto verb = static_cast<Verb>(reader.number_up_to(static_cast<std::uint64_t>(Verb::processes)));
+    const auto verb = static_cast<Verb>(reader.number_up_to(static_cast<std::uint64_t>(Verb::network)));
     switch (verb) {
         case Verb::start:
             request = read_start(reader, std::move(packet.descriptors));
@@ -172,6 +185,7 @@ Result<Request> decode(Packet packet) {
             AdoptRequest adopt;
             adopt.process.pid = static_cast<pid_t>(reader.number_up_to(largest_pid));
             adopt.process.start_time = reader.number();
+            adopt.directory = read_path(reader);
             request = adopt;
             break;
         }
@@ -188,6 +202,9 @@ Result<Request> decode(Packet packet) {
             break;
         case Verb::processes:
             request = ProcessesRequest{};
+            break;
+        case Verb::network:
+            request = NetworkRequest{};
             break;
         default:
             reader.refuse();

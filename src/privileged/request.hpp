@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <variant>
 
 #include "base/error.hpp"
@@ -14,6 +15,7 @@ namespace noid::privileged {
 
 struct AdoptRequest {
     ProcessIdentity process;
+    std::filesystem::path directory;  // the VM's
 };
 // To a process that was started or adopted over this connection. The only request that is not answered.
 struct SignalRequest {
@@ -24,9 +26,11 @@ struct FilesRequest {
     std::uint64_t handle = 0;
 };
 struct ProcessesRequest {};
+// A connection to noid-netd, at the configured socket.
+struct NetworkRequest {};
 
-using Request =
-    std::variant<vmm::ProcessRequest, AdoptRequest, SignalRequest, FilesRequest, ProcessesRequest>;
+using Request = std::variant<vmm::ProcessRequest, AdoptRequest, SignalRequest, FilesRequest, ProcessesRequest,
+                             NetworkRequest>;
 
 // The bytes of a request; its descriptors go beside them.
 [[nodiscard]] std::string encode(const vmm::ProcessRequest& request);
@@ -34,6 +38,7 @@ using Request =
 [[nodiscard]] std::string encode(const SignalRequest& request);
 [[nodiscard]] std::string encode(const FilesRequest& request);
 [[nodiscard]] std::string encode(const ProcessesRequest& request);
+[[nodiscard]] std::string encode(const NetworkRequest& request);
 
 // invalid for everything that is not exactly a request with values within their bounds. Trusts nobody.
 [[nodiscard]] Result<Request> decode(Packet packet);

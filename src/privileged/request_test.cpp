@@ -94,10 +94,10 @@ TEST(Request, OutOfBoundsIsRefused) {
 TEST(Request, OtherThanTheVerbsIsRefused) {
     EXPECT_FALSE(decoded(""));
     EXPECT_FALSE(decoded("x"));
-    for (const std::uint64_t verb : {0U, 6U, 1000U}) EXPECT_FALSE(decoded(Writer{}.number(verb).take()));
+    for (const std::uint64_t verb : {0U, 7U, 1000U}) EXPECT_FALSE(decoded(Writer{}.number(verb).take()));
     EXPECT_FALSE(decoded(encode(SignalRequest{1, SIGSTOP})));
     EXPECT_FALSE(decoded(encode(SignalRequest{1, 0})));
-    EXPECT_FALSE(decoded(encode(AdoptRequest{{-1, 5}})));
+    EXPECT_FALSE(decoded(encode(AdoptRequest{{-1, 5}, "/data/a"})));
     // Neither too little nor too much.
     const auto whole = encode(machine());
     for (std::size_t size = 0; size < whole.size(); ++size) EXPECT_FALSE(decoded(whole.substr(0, size)));

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/file.hpp"
+#include "base/unix_socket.hpp"
 #include "launcher/process.hpp"
 
 namespace noid::privileged {
@@ -41,8 +42,8 @@ Result<Fd> copy_of(const Fd& file) {
 
 }  // namespace
 
-Service::Service(Fd socket, std::unique_ptr<vmm::Warden> warden, Images images)
-    : socket_{std::move(socket)}, warden_{std::move(warden)}, images_{std::move(images)} {}
+Service::Service(Fd socket, std::shared_ptr<vmm::Warden> warden, Configured configured)
+    : socket_{std::move(socket)}, warden_{std::move(warden)}, configured_{std::move(configured)} {}
 
 void Service::run() {
     // A server that has closed the pipe for an ending makes the write fail; it must not end us.
@@ -127,8 +128,8 @@ Result<Service::Answer> Service::look_after(launcher::Launched process, Fd endin
 }
 
 Result<Service::Answer> Service::carry_out(vmm::ProcessRequest request) {
-    request.spec.kernel = images_.kernel;
-    request.spec.initrd = images_.initrd;
+    request.spec.kernel = configured_.kernel;
+    request.spec.initrd = configured_.initrd;
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return fail_errno(errno, "cannot make a pipe");
     Fd told{ends[0]};
@@ -139,7 +140,7 @@ Result<Service::Answer> Service::carry_out(vmm::ProcessRequest request) {
 }
 
 Result<Service::Answer> Service::carry_out(const AdoptRequest& request) {
-    auto process = warden_->adopt(request.process);
+    auto process = warden_->adopt(request.process, request.directory);
     if (!process) return fail(std::move(process.error()));
     return look_after(std::move(*process), Fd{}, Fd{});
 }
@@ -157,8 +158,8 @@ Result<Service::Answer> Service::carry_out(const FilesRequest& request) {
     auto files = warden_->files_of(child->second.process.identity);
     if (!files) return fail(std::move(files.error()));
     Answer answer;
-    for (Fd* each :
-         {&files->memory, &files->pagemap, &files->maps, &files->smaps_rollup, &files->io, &files->output}) {
+    answer.content.number(files->bytes_written);
+    for (Fd* each : {&files->memory, &files->pagemap, &files->maps, &files->smaps_rollup, &files->output}) {
         if (*each) answer.descriptors.push_back(std::move(*each));
     }
     return answer;
@@ -175,6 +176,17 @@ Result<Service::Answer> Service::carry_out(const ProcessesRequest& /*request*/) 
         return fail(std::move(written.error()));
     Answer answer;
     answer.descriptors.push_back(std::move(file));
+    return answer;
+}
+
+// As root: so slots stay whose they are, whomever the server runs as.
+Result<Service::Answer> Service::carry_out(const NetworkRequest& /*request*/) {
+    const auto directory = open_directory(configured_.netd_socket.parent_path());
+    if (!directory) return fail(directory.error());
+    auto connection = connect_unix_at_once(*directory, configured_.netd_socket.filename().string());
+    if (!connection) return fail(std::move(connection.error()));
+    Answer answer;
+    answer.descriptors.push_back(std::move(*connection));
     return answer;
 }
 

@@ -12,16 +12,17 @@
 namespace noid::privileged {
 
 // What the configuration of the privileged side says, and no request can.
-struct Images {
+struct Configured {
     std::filesystem::path kernel;
     std::filesystem::path initrd;
+    std::filesystem::path netd_socket;
 };
 
 // The privileged side: answers the requests of a server with a warden of its own, one after the other, and
 // tells how the processes ended that it started. Single-threaded.
 class Service {
   public:
-    Service(Fd socket, std::unique_ptr<vmm::Warden> warden, Images images);
+    Service(Fd socket, std::shared_ptr<vmm::Warden> warden, Configured configured);
     // Returns when the server has closed its end, which it also does by dying.
     void run();
 
@@ -41,13 +42,14 @@ class Service {
     Result<Answer> carry_out(const AdoptRequest& request);
     Result<Answer> carry_out(const FilesRequest& request);
     Result<Answer> carry_out(const ProcessesRequest& request);
+    Result<Answer> carry_out(const NetworkRequest& request);
     void carry_out(const SignalRequest& request);
     Result<Answer> look_after(launcher::Launched process, Fd ending, Fd told);
     void bury(std::uint64_t handle);
 
     Fd socket_;
-    std::unique_ptr<vmm::Warden> warden_;
-    Images images_;
+    std::shared_ptr<vmm::Warden> warden_;
+    Configured configured_;
     std::map<std::uint64_t, Child> children_;  // by handle
     std::uint64_t next_handle_ = 1;
 };

@@ -12,6 +12,8 @@
 #include <thread>
 
 #include "base/file.hpp"
+#include "base/temporary_directory.hpp"
+#include "base/unix_socket.hpp"
 #include "launcher/process.hpp"
 #include "privileged/remote_warden.hpp"
 
@@ -32,21 +34,27 @@ class ShellWarden final : public vmm::Warden {
         spec.descriptors = std::move(request.descriptors);
         return launcher::launch(spec);
     }
-    [[nodiscard]] Result<launcher::Launched> adopt(const ProcessIdentity& process) override {
+    [[nodiscard]] Result<launcher::Launched> adopt(const ProcessIdentity& process,
+                                                   const std::filesystem::path& /*directory*/) override {
         auto pidfd = open_process(process);
         if (!pidfd) return fail(std::move(pidfd.error()));
         return launcher::Launched{.identity = process, .pidfd = std::move(*pidfd)};
     }
     [[nodiscard]] Result<vmm::ProcessFiles> files_of(const ProcessIdentity& process) override {
         vmm::ProcessFiles files;
-        for (Fd* each : {&files.memory, &files.pagemap, &files.maps, &files.smaps_rollup, &files.io})
+        files.bytes_written = 17;
+        for (Fd* each : {&files.memory, &files.pagemap, &files.maps, &files.smaps_rollup})
             *each = std::move(*open_file("/proc/" + std::to_string(process.pid) + "/stat", O_RDONLY));
         return files;
     }
     [[nodiscard]] Result<std::vector<vmm::WorkingProcess>> processes() override {
         return std::vector<vmm::WorkingProcess>{{{5, 6}, 7, 8}, {{9, 10}, 11, 12}};
     }
+    [[nodiscard]] const vmm::HostDevices& devices() const noexcept override { return devices_; }
     std::filesystem::path kernel;
+
+  private:
+    vmm::HostDevices devices_;
 };
 
 class ServiceTest : public testing::Test {
@@ -56,10 +64,11 @@ class ServiceTest : public testing::Test {
         ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
         auto shells = std::make_unique<ShellWarden>();
         shells_ = shells.get();
-        service_ = std::make_unique<Service>(Fd{ends[1]}, std::move(shells), Images{"/kernel", "/initrd"});
+        service_ = std::make_unique<Service>(Fd{ends[1]}, std::move(shells),
+                                             Configured{"/kernel", "/initrd", home_.path() / "netd.sock"});
         thread_ = std::jthread{[this] { service_->run(); }};
         raw_ = Fd{::fcntl(ends[0], F_DUPFD_CLOEXEC, 3)};
-        warden_ = std::make_shared<RemoteWarden>(Fd{ends[0]});
+        warden_ = std::make_shared<RemoteWarden>(Fd{ends[0]}, vmm::HostDevices{});
     }
     void TearDown() override {
         warden_.reset();
@@ -82,6 +91,7 @@ class ServiceTest : public testing::Test {
         if (thrown) std::rethrow_exception(thrown);
     }
 
+    TemporaryDirectory home_ = std::move(*TemporaryDirectory::create());
     ShellWarden* shells_ = nullptr;
     std::unique_ptr<Service> service_;
     std::jthread thread_;
@@ -122,7 +132,8 @@ TEST_F(ServiceTest, HasFilesOfWhatItLooksAfterOnly) {
     ASSERT_TRUE(launched);
     const auto files = warden_->files_of(launched->identity);
     ASSERT_TRUE(files);
-    EXPECT_TRUE(files->memory && files->io && !files->output);
+    EXPECT_TRUE(files->memory && files->smaps_rollup && !files->output);
+    EXPECT_EQ(files->bytes_written, 17U);
     EXPECT_FALSE(warden_->files_of({1, 0}));
     ASSERT_TRUE(send_packet(raw_, encode(FilesRequest{4711}), {}));
     EXPECT_EQ(Reader{receive_packet(raw_)->bytes}.number(), 0U);
@@ -146,8 +157,21 @@ TEST_F(ServiceTest, RefusesWhatIsNoRequestAndGoesOn) {
     EXPECT_EQ((*found)[1].inode, 12U);
 }
 
+TEST_F(ServiceTest, ConnectsToTheConfiguredNetworkDaemon) {
+    EXPECT_EQ(warden_->connect_to_network().error().code, Errc::not_found);
+    const auto listener = listen_unix_at(*open_directory(home_.path()), "netd.sock", 1);
+    ASSERT_TRUE(listener);
+    const auto connection = warden_->connect_to_network();
+    ASSERT_TRUE(connection) << connection.error().full();
+    const Fd accepted{::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC)};
+    ASSERT_TRUE(accepted);
+    ASSERT_TRUE(write_all(*connection, "x"));
+    char byte = 0;
+    EXPECT_EQ(::read(accepted.get(), &byte, 1), 1);
+}
+
 TEST_F(ServiceTest, ErrorsArriveAsTheyAre) {
-    const auto gone = warden_->adopt({::getpid(), 1});
+    const auto gone = warden_->adopt({::getpid(), 1}, "/data/a");
     ASSERT_FALSE(gone);
     EXPECT_EQ(gone.error().code, Errc::not_found);
     EXPECT_THAT(gone.error().what, testing::HasSubstr("is gone"));

@@ -68,19 +68,6 @@ Result<std::string> read_whole(const Fd& file, std::size_t limit) {
 
 }  // namespace
 
-Result<GuestMemory::Files> GuestMemory::files_of(pid_t process) {
-    auto directory = open_directory(fmt::format("/proc/{}", process));
-    if (!directory) return fail(std::move(directory.error()));
-    Files files;
-    for (const auto& [name, file] :
-         {std::pair{"mem", &files.memory}, {"pagemap", &files.pagemap}, {"maps", &files.maps}}) {
-        auto opened = open_file_at(*directory, name, O_RDONLY);
-        if (!opened) return fail(std::move(opened.error()).at("read the guest's memory"));
-        *file = std::move(*opened);
-    }
-    return files;
-}
-
 Result<GuestMemory> GuestMemory::open(Files files, std::uint64_t address, MiB size, Past past) {
     if (address == 0 || address % page != 0) return fail(Errc::corrupt, "the guest's memory was not found");
     GuestMemory memory;

@@ -29,7 +29,6 @@ class GuestMemory {
         Fd pagemap;  // pagemap
         Fd maps;     // maps
     };
-    [[nodiscard]] static Result<Files> files_of(pid_t process);
 
     // `address`: where guest address 0 lies in the process.
     [[nodiscard]] static Result<GuestMemory> open(Files files, std::uint64_t address, MiB size, Past past);

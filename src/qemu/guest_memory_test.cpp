@@ -20,6 +20,12 @@ constexpr std::size_t page = 4096;
 constexpr std::size_t mib = std::size_t{1} << 20;
 
 // Memory of this process in the place of a guest's.
+GuestMemory::Files own_files() {
+    return {std::move(*open_file("/proc/self/mem", O_RDONLY)),
+            std::move(*open_file("/proc/self/pagemap", O_RDONLY)),
+            std::move(*open_file("/proc/self/maps", O_RDONLY))};
+}
+
 class Memory {
   public:
     Memory(std::size_t size, const Fd* file) : size_{size} {
@@ -38,8 +44,8 @@ class Memory {
     }
     [[nodiscard]] std::string content() const { return {bytes_, size_}; }
     [[nodiscard]] GuestMemory as_guest(GuestMemory::Past past) const {
-        return std::move(*GuestMemory::open(std::move(*GuestMemory::files_of(::getpid())),
-                                            reinterpret_cast<std::uint64_t>(bytes_), MiB{size_ / mib}, past));
+        return std::move(
+            *GuestMemory::open(own_files(), reinterpret_cast<std::uint64_t>(bytes_), MiB{size_ / mib}, past));
     }
 
   private:

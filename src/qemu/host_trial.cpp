@@ -1,21 +1,17 @@
 #include "qemu/host_trial.hpp"
 
-#include <fcntl.h>
 #include <openssl/evp.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <x86intrin.h>
 
 #include <array>
-#include <cerrno>
-#include <csignal>
 #include <sstream>
 #include <string_view>
 #include <utility>
 
-#include "base/file.hpp"
 #include "launcher/captured_output.hpp"
 #include "launcher/process.hpp"
+#include "qemu/process_spec.hpp"
 
 namespace noid::qemu {
 
@@ -25,23 +21,23 @@ using namespace std::chrono_literals;
 using launcher::CapturedOutput;
 using launcher::ExitStatus;
 using launcher::Process;
-using launcher::ProcessSpec;
 
 struct Finished {
     ExitStatus status;
     std::string output;
 };
 
-// Runs a program to its end, or kills it when `limit` has passed.
-Awaitable<Result<Finished>> run(asio::thread_pool& pool, ProcessSpec spec, std::chrono::milliseconds limit) {
+// Has a program run to its end, or kills it when `limit` has passed.
+Awaitable<Result<Finished>> run(asio::thread_pool& pool, vmm::Warden& warden, vmm::ProcessRequest request,
+                                std::chrono::milliseconds limit) {
     auto output = CapturedOutput::create(16 * 1024);
     if (!output) co_return fail(std::move(output.error()));
     for (const int number : {1, 2}) {
         auto writer = output->writer();
         if (!writer) co_return fail(std::move(writer.error()));
-        spec.descriptors.push_back({number, std::move(*writer)});
+        request.descriptors.push_back({number, std::move(*writer)});
     }
-    const auto start = [&] { return launcher::launch(spec); };
+    const auto start = [&] { return warden.start(std::move(request)); };
     auto launched = co_await on_pool(pool, start);
     if (!launched) co_return fail(std::move(launched.error()));
     Process process{co_await asio::this_coro::executor, std::move(*launched)};
@@ -54,31 +50,12 @@ Awaitable<Result<Finished>> run(asio::thread_pool& pool, ProcessSpec spec, std::
     co_return Finished{*status, output->text(1000)};
 }
 
-// A firmware whose code stands where the CPU begins: it writes to QEMU's exit port. 64 KiB end at 4 GiB.
-std::string trial_firmware() {
-    constexpr std::size_t size = 64 * 1024;
-    constexpr std::size_t reset_vector = size - 16;
-    std::string firmware(size, '\0');
-    constexpr std::string_view code{"\xb0\x2a\xe6\xf4\xf4", 5};  // mov al, 0x2a; out 0xf4, al; hlt
-    firmware.replace(reset_vector, code.size(), code);
-    return firmware;
-}
-constexpr int trial_exit_status = (0x2a << 1) | 1;  // what isa-debug-exit makes of it
-
-Result<Fd> trial_firmware_file() {
-    Fd file{::memfd_create("trial", MFD_CLOEXEC)};
-    if (!file) return fail_errno(errno, "cannot make a file in memory");
-    if (auto written = write_all(file, trial_firmware()); !written) return fail(std::move(written.error()));
-    return file;
-}
-
 }  // namespace
 
-Awaitable<Result<std::string>> version_of(asio::thread_pool& pool, std::filesystem::path program) {
-    ProcessSpec spec;
-    spec.program = std::move(program);
-    spec.arguments = {"-version"};
-    auto finished = co_await run(pool, std::move(spec), 10s);
+Awaitable<Result<std::string>> version_of(asio::thread_pool& pool, vmm::Warden& warden) {
+    vmm::ProcessRequest request;
+    request.program = vmm::QemuVersion{};
+    auto finished = co_await run(pool, warden, std::move(request), 10s);
     if (!finished) co_return fail(std::move(finished.error()).at("ask QEMU for its version"));
     constexpr std::string_view before = "version ";
     const auto found = finished->output.find(before);
@@ -89,25 +66,11 @@ Awaitable<Result<std::string>> version_of(asio::thread_pool& pool, std::filesyst
     co_return finished->output.substr(begin, end - begin);
 }
 
-Awaitable<Result<void>> try_kvm(asio::thread_pool& pool, std::filesystem::path program) {
-    if (auto device = open_file("/dev/kvm", O_RDWR); !device)
-        co_return fail(Errc::unavailable, std::move(device.error().what));
-    auto firmware = trial_firmware_file();
-    if (!firmware) co_return fail(std::move(firmware.error()));
-    constexpr int number = 3;
-    ProcessSpec spec;
-    spec.program = std::move(program);
-    spec.arguments = {"-nodefaults", "-no-user-config",
-                      "-display",    "none",
-                      "-machine",    "microvm",
-                      "-accel",      "kvm",
-                      "-cpu",        "host",
-                      "-m",          "16M",
-                      "-bios",       "/dev/fd/" + std::to_string(number),
-                      "-device",     "isa-debug-exit,iobase=0xf4,iosize=1"};
-    spec.descriptors.push_back({number, std::move(*firmware)});
-    spec.limits = {{RLIMIT_CORE, 0}};
-    auto finished = co_await run(pool, std::move(spec), 10s);
+Awaitable<Result<void>> try_kvm(asio::thread_pool& pool, vmm::Warden& warden) {
+    if (const auto& kvm = warden.devices().kvm; !kvm) co_return fail(kvm.error());
+    vmm::ProcessRequest request;
+    request.program = vmm::QemuTrial{};
+    auto finished = co_await run(pool, warden, std::move(request), 10s);
     if (!finished) co_return fail(Errc::unavailable, "trial guest under KVM: " + finished.error().what);
     if (finished->status == ExitStatus{ExitStatus::How::exited, trial_exit_status}) co_return Result<void>{};
     co_return fail(Errc::unavailable, "trial guest under KVM: QEMU " + launcher::describe(finished->status) +

@@ -2,21 +2,20 @@
 
 #include <boost/asio/thread_pool.hpp>
 #include <cstdint>
-#include <filesystem>
 #include <string>
 
 #include "base/async.hpp"
 #include "base/error.hpp"
+#include "vmm/warden.hpp"
 
 // What a host and its QEMU really can do, found out by trying.
 namespace noid::qemu {
 
 // "7.2.22", as the program prints it.
-[[nodiscard]] Awaitable<Result<std::string>> version_of(asio::thread_pool& pool,
-                                                        std::filesystem::path program);
+[[nodiscard]] Awaitable<Result<std::string>> version_of(asio::thread_pool& pool, vmm::Warden& warden);
 
 // Success when a guest ran to its end under KVM in this QEMU. unavailable: it did not, and why.
-[[nodiscard]] Awaitable<Result<void>> try_kvm(asio::thread_pool& pool, std::filesystem::path program);
+[[nodiscard]] Awaitable<Result<void>> try_kvm(asio::thread_pool& pool, vmm::Warden& warden);
 
 // The rate of this CPU's time stamp counter, in kHz, measured over 50 ms. (cpu MHz in /proc/cpuinfo is the
 // clock's rate, which on many hosts is another one.)

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "qemu/command_line.hpp"
-#include "vmm/directory_access.hpp"
 
 namespace noid::qemu {
 
@@ -23,26 +22,34 @@ bool lies_in(const std::filesystem::path& path, const std::filesystem::path& dir
 
 }  // namespace
 
-launcher::Confinement confinement(const std::filesystem::path& program, const vmm::MachineSpec& spec,
-                                  const launcher::Credentials& user) {
+launcher::Confinement trial_confinement(const std::filesystem::path& program,
+                                        const launcher::Credentials& user) {
     launcher::Confinement confinement;
     confinement.credentials = user;
-    confinement.own_pids = confinement.own_ipc = confinement.own_host_name = true;
+    confinement.own_pids = confinement.own_ipc = confinement.own_host_name = confinement.own_network = true;
     auto& root = confinement.root.emplace();
     root.readable = {system_files};
     // Where Debian keeps the loader and the libraries, as links into /usr.
     for (const auto* libraries : {"/lib", "/lib64"}) {
         if (std::filesystem::exists(libraries)) root.readable.emplace_back(libraries);
     }
-    for (const auto& file : {program, spec.kernel, spec.initrd}) {
-        if (!file.empty() && !lies_in(file, system_files)) root.readable.push_back(file);
-    }
-    root.writable = {spec.directory};
+    if (!lies_in(program, system_files)) root.readable.push_back(program);
     for (const auto* device : {"/dev/kvm", "/dev/null", "/dev/urandom"}) {
         if (std::filesystem::exists(device)) root.devices.emplace_back(device);
     }
-    confinement.own_network = !spec.network;
+    return confinement;
+}
+
+launcher::Confinement confinement(const std::filesystem::path& program, const vmm::MachineSpec& spec,
+                                  const launcher::Credentials& user) {
+    auto confinement = trial_confinement(program, user);
+    auto& root = *confinement.root;
+    for (const auto& file : {spec.kernel, spec.initrd}) {
+        if (!file.empty() && !lies_in(file, system_files)) root.readable.push_back(file);
+    }
+    root.writable = {spec.directory};
     if (spec.network) {
+        confinement.own_network = false;
         confinement.network_namespace = spec.network->netns;
         root.devices.emplace_back("/dev/net/tun");
         if (std::filesystem::exists("/dev/vhost-net")) root.devices.emplace_back("/dev/vhost-net");
@@ -55,11 +62,6 @@ launcher::CgroupLimits limits_of(const vmm::MachineSpec& spec, bool emulated) {
     return {.memory = spec.memory.bytes() + (overhead << 20),
             .cpu_percent = spec.vcpus * 100 + io_percent,
             .tasks = spec.vcpus + own_tasks};
-}
-
-Result<void> hand_over(const Fd& directory, const vmm::MachineSpec& spec, const launcher::Credentials& user) {
-    if (auto done = vmm::let_in(directory, user.group); !done) return done;
-    return vmm::let_write(directory, spec.rootfs, user.group);
 }
 
 }  // namespace noid::qemu

@@ -1,10 +1,7 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
 
-#include "base/error.hpp"
-#include "base/fd.hpp"
 #include "launcher/cgroup.hpp"
 #include "launcher/confinement.hpp"
 #include "vmm/vmm.hpp"
@@ -18,10 +15,11 @@ namespace noid::qemu {
                                                 const vmm::MachineSpec& spec,
                                                 const launcher::Credentials& user);
 
+// That of a QEMU that runs no VM but only tells something of itself or of the host.
+[[nodiscard]] launcher::Confinement trial_confinement(const std::filesystem::path& program,
+                                                      const launcher::Credentials& user);
+
 // What that QEMU and its guest may use together. `emulated`: QEMU emulates the CPU, and translates code.
 [[nodiscard]] launcher::CgroupLimits limits_of(const vmm::MachineSpec& spec, bool emulated);
 
-// Opens the VM's directory and its disk to the user's group.
-[[nodiscard]] Result<void> hand_over(const Fd& directory, const vmm::MachineSpec& spec,
-                                     const launcher::Credentials& user);
 }  // namespace noid::qemu

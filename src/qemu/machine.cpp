@@ -14,9 +14,7 @@
 
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
-#include "qemu/jail.hpp"
 #include "qemu/preload/open_memory.hpp"
-#include "qemu/process_spec.hpp"
 #include "vmm/directory_access.hpp"
 
 namespace noid::qemu {
@@ -42,22 +40,23 @@ constexpr std::size_t max_console_read = 64 * 1024;
 struct Prepared {
     Fd directory;
     launcher::CapturedOutput output;
-    launcher::ProcessSpec process;
+    vmm::ProcessRequest request;
 };
 
-Result<Prepared> prepare(const std::filesystem::path& program, const Host& host, const vmm::MachineSpec& spec,
-                         const Beginning& beginning, const std::string& state_file, const Held& held) {
+Result<Prepared> prepare(const Host& host, const vmm::MachineSpec& spec, const Beginning& beginning,
+                         const std::string& state_file, bool confined) {
     auto directory = open_directory(spec.directory);
     if (!directory) return fail(std::move(directory.error()));
     auto output = launcher::CapturedOutput::create(max_output);
     if (!output) return fail(std::move(output.error()));
 
-    const vmm::QemuStart how{.kvm = host.accelerator == Accelerator::kvm,
-                             .tsc_khz = host.tsc_khz,
-                             .vhost_net = host.vhost_net,
-                             .memory_file = beginning.memory_file,
-                             .paused = beginning.wake == vmm::Vmm::Wake::paused};
-    auto process = process_spec(program, spec, how, held.user ? std::optional{*held.user} : std::nullopt);
+    vmm::ProcessRequest request;
+    request.spec = spec;
+    request.program = vmm::QemuStart{.kvm = host.accelerator == Accelerator::kvm,
+                                     .tsc_khz = host.tsc_khz,
+                                     .vhost_net = host.vhost_net,
+                                     .memory_file = beginning.memory_file,
+                                     .paused = beginning.wake == vmm::Vmm::Wake::paused};
     const InheritedNumbers numbers;
     // Made here and inherited, so that they can be connected to at once: nobody waits for QEMU to make them.
     for (const auto& [number, name] : {std::pair{numbers.control, control_socket},
@@ -65,32 +64,24 @@ Result<Prepared> prepare(const std::filesystem::path& program, const Host& host,
                                        {numbers.console, console_socket}}) {
         auto listener = listen_unix_at(*directory, name, backlog);
         if (!listener) return fail(std::move(listener.error()));
-        process.descriptors.push_back({number, std::move(*listener)});
+        request.descriptors.push_back({number, std::move(*listener)});
     }
     if (beginning.memory_file) {
         auto state = open_file_at(*directory, state_file, O_RDONLY);
         if (!state) return fail(std::move(state.error()));
-        process.descriptors.push_back({numbers.state, std::move(*state)});
+        request.descriptors.push_back({numbers.state, std::move(*state)});
     }
     for (const int number : {1, 2}) {
         auto writer = output->writer();
         if (!writer) return fail(std::move(writer.error()));
-        process.descriptors.push_back({number, std::move(*writer)});
+        request.descriptors.push_back({number, std::move(*writer)});
     }
-    if (held.cgroup) {
-        auto group = held.cgroup->descriptor();
-        if (!group) return fail(std::move(group.error()));
-        process.cgroup = std::move(*group);
+    if (confined && beginning.memory_file) {
+        if (auto done = vmm::seal(*directory, *beginning.memory_file); !done)
+            return fail(std::move(done.error()));
+        if (auto done = put_open_memory(*directory); !done) return fail(std::move(done.error()));
     }
-    if (const auto& user = held.user) {
-        if (auto done = hand_over(*directory, spec, *user); !done) return fail(std::move(done.error()));
-        if (beginning.memory_file) {
-            if (auto done = vmm::seal(*directory, *beginning.memory_file); !done)
-                return fail(std::move(done.error()));
-            if (auto done = put_open_memory(*directory); !done) return fail(std::move(done.error()));
-        }
-    }
-    return Prepared{std::move(*directory), std::move(*output), std::move(process)};
+    return Prepared{std::move(*directory), std::move(*output), std::move(request)};
 }
 
 Result<std::string> read_whole(const Fd& file, std::size_t limit) {
@@ -148,39 +139,40 @@ class Machine::Unfinished {
     std::unique_ptr<Machine> machine_;
 };
 
-Machine::Machine(asio::any_io_executor executor, asio::thread_pool& pool, vmm::MachineSpec spec, Fd directory,
-                 std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output,
-                 GuestMemory::Past past, Held held)
+Machine::Machine(asio::any_io_executor executor, asio::thread_pool& pool, std::shared_ptr<vmm::Warden> warden,
+                 vmm::MachineSpec spec, Fd directory, std::unique_ptr<launcher::Process> process,
+                 std::optional<launcher::CapturedOutput> output, GuestMemory::Past past)
     : executor_{std::move(executor)},
       pool_{pool},
+      warden_{std::move(warden)},
       spec_{std::move(spec)},
       directory_{std::move(directory)},
       process_{std::move(process)},
       output_{std::move(output)},
-      held_{std::move(held)},
       past_{past} {}
 
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_pool& pool,
-                                                                 std::filesystem::path program, Host host,
-                                                                 vmm::MachineSpec spec, Beginning beginning,
-                                                                 std::string state_file, Held held) {
+                                                                 std::shared_ptr<vmm::Warden> warden,
+                                                                 Host host, vmm::MachineSpec spec,
+                                                                 Beginning beginning,
+                                                                 std::string state_file) {
     const auto executor = co_await asio::this_coro::executor;
     std::optional<Prepared> prepared;
     const auto start = [&]() -> Result<launcher::Launched> {
-        auto made = prepare(program, host, spec, beginning, state_file, held);
+        auto made = prepare(host, spec, beginning, state_file, warden->confines());
         if (!made) return fail(std::move(made.error()));
         prepared = std::move(*made);
-        return launcher::launch(prepared->process);
+        // Our own ends of the listening sockets go with the request, so that connections break when QEMU
+        // does.
+        return warden->start(std::move(prepared->request));
     };
     auto launched = co_await on_pool(pool, start);
     if (!launched) co_return fail(std::move(launched.error()));
 
     auto process = std::make_unique<launcher::Process>(executor, std::move(*launched));
     Unfinished unfinished{std::unique_ptr<Machine>{
-        new Machine{executor, pool, std::move(spec), std::move(prepared->directory), std::move(process),
-                    std::move(prepared->output), GuestMemory::Past::none, std::move(held)}}};
-    // Our own ends of the listening sockets go, so that connections break when QEMU does.
-    prepared.reset();
+        new Machine{executor, pool, std::move(warden), std::move(spec), std::move(prepared->directory),
+                    std::move(process), std::move(prepared->output), GuestMemory::Past::none}}};
     Machine& machine = unfinished.machine();
     auto ready = co_await machine.attach();
     if (ready && beginning.memory_file) ready = co_await machine.await_state();
@@ -193,19 +185,28 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_po
 }
 
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::adopt(asio::thread_pool& pool,
+                                                                std::shared_ptr<vmm::Warden> warden,
                                                                 vmm::MachineSpec spec,
-                                                                ProcessIdentity identity, Held held) {
+                                                                ProcessIdentity identity) {
     const auto executor = co_await asio::this_coro::executor;
-    auto process = launcher::Process::adopt(executor, identity);
+    std::optional<launcher::CapturedOutput> output;
+    const auto take_over = [&]() -> Result<launcher::Launched> {
+        auto process = warden->adopt(identity, spec.directory);
+        if (!process) return process;
+        if (auto files = warden->files_of(identity); files && files->output) {
+            if (auto captured = launcher::CapturedOutput::over(std::move(files->output)))
+                output = std::move(*captured);
+        }
+        return process;
+    };
+    auto process = co_await on_pool(pool, take_over);
     if (!process) co_return fail(std::move(process.error()));
     auto directory = open_directory(spec.directory);
     if (!directory) co_return fail(std::move(directory.error()));
-    std::optional<launcher::CapturedOutput> output;
-    if (auto found = launcher::CapturedOutput::of_process(identity.pid)) output = std::move(*found);
-    std::unique_ptr<Machine> machine{new Machine{executor, pool, std::move(spec), std::move(*directory),
-                                                 std::make_unique<launcher::Process>(std::move(*process)),
-                                                 std::move(output), GuestMemory::Past::unknown,
-                                                 std::move(held)}};
+    std::unique_ptr<Machine> machine{
+        new Machine{executor, pool, std::move(warden), std::move(spec), std::move(*directory),
+                    std::make_unique<launcher::Process>(executor, std::move(*process)), std::move(output),
+                    GuestMemory::Past::unknown}};
     if (auto attached = co_await machine->attach(); !attached)
         co_return fail(std::move(attached.error()).at("take over QEMU"));
     if (machine->paused_) {
@@ -298,9 +299,14 @@ Awaitable<Result<void>> Machine::find_memory() {
     if (!answer) co_return fail(answer.error());
     const auto address = address_in(*answer);
     if (!address) co_return fail(address.error());
-    auto files = GuestMemory::files_of(identity().pid);
-    if (!files) co_return fail(std::move(files.error()));
-    auto memory = GuestMemory::open(std::move(*files), *address, spec_.memory, past_);
+    const auto open = [&]() -> Result<GuestMemory> {
+        auto files = warden_->files_of(identity());
+        if (!files) return fail(std::move(files.error()).at("read the guest's memory"));
+        return GuestMemory::open(
+            {std::move(files->memory), std::move(files->pagemap), std::move(files->maps)}, *address,
+            spec_.memory, past_);
+    };
+    auto memory = co_await on_pool(pool_, open);
     if (!memory) co_return fail(std::move(memory.error()));
     memory_ = std::move(*memory);
     co_return Result<void>{};
@@ -313,16 +319,15 @@ Result<Fd> Machine::make_state_file(const std::string& name) const {
         return fail_errno(errno, "cannot remove the old " + name);
     auto file = open_file_at(directory_, name, O_RDWR | O_CREAT | O_EXCL);
     if (!file) return file;
-    if (held_.user) {
-        if (auto done = vmm::let_write(directory_, name, held_.user->group); !done)
-            return fail(std::move(done.error()));
+    if (warden_->confines()) {
+        if (auto done = vmm::let_write(directory_, name); !done) return fail(std::move(done.error()));
     }
     return file;
 }
 
-// Makes a snapshot's file the server's alone again.
+// Makes a snapshot's file one that nobody writes.
 Result<void> Machine::seal(const std::string& name) const {
-    if (!held_.user) return {};
+    if (!warden_->confines()) return {};
     return vmm::seal(directory_, name);
 }
 

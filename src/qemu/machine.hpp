@@ -9,34 +9,25 @@
 
 #include "base/fd.hpp"
 #include "launcher/captured_output.hpp"
-#include "launcher/cgroup.hpp"
 #include "launcher/process.hpp"
-#include "launcher/user_pool.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/guest_memory.hpp"
 #include "qemu/qmp_client.hpp"
 #include "vmm/vmm.hpp"
+#include "vmm/warden.hpp"
 
 namespace noid::qemu {
-
-// What belongs to a confined QEMU as long as somebody looks after it.
-struct Held {
-    launcher::UserPool::Lease user;            // none: not confined
-    std::shared_ptr<launcher::Cgroup> cgroup;  // none: not limited
-};
 
 // One QEMU process. Its sockets lie in the VM's directory: control.sock (QMP), agent.sock, console.sock.
 class Machine final : public vmm::Machine {
   public:
-    // Starts QEMU with `beginning` and returns when the guest runs, or waits paused. Confined if there is a
-    // user to run as.
+    // Has QEMU started with `beginning` and returns when the guest runs, or waits paused.
     [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(
-        asio::thread_pool& pool, std::filesystem::path program, Host host, vmm::MachineSpec spec,
-        Beginning beginning, std::string state_file, Held held);
-    [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(asio::thread_pool& pool,
-                                                                                vmm::MachineSpec spec,
-                                                                                ProcessIdentity identity,
-                                                                                Held held);
+        asio::thread_pool& pool, std::shared_ptr<vmm::Warden> warden, Host host, vmm::MachineSpec spec,
+        Beginning beginning, std::string state_file);
+    [[nodiscard]] static Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(
+        asio::thread_pool& pool, std::shared_ptr<vmm::Warden> warden, vmm::MachineSpec spec,
+        ProcessIdentity identity);
 
     [[nodiscard]] ProcessIdentity identity() const override { return process_->identity(); }
     Awaitable<Result<asio::local::stream_protocol::socket>> connect_agent() override;
@@ -51,9 +42,9 @@ class Machine final : public vmm::Machine {
 
   private:
     class Unfinished;
-    Machine(asio::any_io_executor executor, asio::thread_pool& pool, vmm::MachineSpec spec, Fd directory,
-            std::unique_ptr<launcher::Process> process, std::optional<launcher::CapturedOutput> output,
-            GuestMemory::Past past, Held held);
+    Machine(asio::any_io_executor executor, asio::thread_pool& pool, std::shared_ptr<vmm::Warden> warden,
+            vmm::MachineSpec spec, Fd directory, std::unique_ptr<launcher::Process> process,
+            std::optional<launcher::CapturedOutput> output, GuestMemory::Past past);
 
     // Connects to QEMU's control socket and to the console.
     Awaitable<Result<void>> attach();
@@ -80,6 +71,7 @@ class Machine final : public vmm::Machine {
 
     asio::any_io_executor executor_;
     asio::thread_pool& pool_;
+    std::shared_ptr<vmm::Warden> warden_;
     vmm::MachineSpec spec_;
     Fd directory_;
     std::unique_ptr<launcher::Process> process_;
@@ -87,7 +79,6 @@ class Machine final : public vmm::Machine {
     std::unique_ptr<QmpClient> control_;
     std::optional<asio::local::stream_protocol::socket> console_;
     Fd agent_;  // a second descriptor of the agent connection that was handed out last
-    Held held_;
     GuestMemory::Past past_;
     std::optional<GuestMemory> memory_;  // once it has been asked for
     std::optional<Ahead> ahead_;

@@ -257,12 +257,16 @@ TEST_F(MachineTest, ManyWakeAtOnceFromOneSnapshotAndShareIt) {
 TEST_F(MachineTest, IsConfined) {
     if (::geteuid() != 0) GTEST_SKIP() << "confinement takes root";
     run([this]() -> Awaitable<void> {
-        Options confined;
-        confined.users.emplace(launcher::UserRange{.first = 2'100'000, .count = 2});
+        std::shared_ptr<const launcher::Cgroups> cgroups;
         if (const auto place = launcher::Cgroups::usual_directory()) {
             if (auto groups = launcher::Cgroups::open(*place))
-                confined.cgroups = std::make_shared<launcher::Cgroups>(std::move(*groups));
+                cgroups = std::make_shared<const launcher::Cgroups>(std::move(*groups));
         }
+        const Options confined{.warden = std::move(*privileged::LocalWarden::open(
+                                   {.qemu = qemu_program,
+                                    .data_dir = (*directory_)->path(),
+                                    .users = launcher::UserRange{.first = 2'100'000, .count = 2},
+                                    .cgroups = cgroups}))};
         const auto vmm = co_await create(pool_, confined);
         const auto spec = machine_in("a");
         const auto directory_b = machine_in("b").directory;
@@ -310,9 +314,9 @@ TEST_F(MachineTest, IsConfined) {
 
         // An adopted one keeps its user and its control group, which go with it.
         const auto identity = (*machine)->identity();
-        if (confined.cgroups) {
-            EXPECT_TRUE(confined.cgroups->of_process(identity.pid));
-            EXPECT_FALSE(confined.cgroups->of_process(::getpid()));
+        if (cgroups) {
+            EXPECT_TRUE(cgroups->of_process(identity.pid));
+            EXPECT_FALSE(cgroups->of_process(::getpid()));
         }
         machine->reset();
         machine = co_await (*vmm)->adopt(spec, identity);

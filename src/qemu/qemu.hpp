@@ -3,24 +3,18 @@
 #include <boost/asio/thread_pool.hpp>
 #include <cstdint>
 #include <memory>
-#include <optional>
-#include <string>
 
 #include "base/async.hpp"
 #include "base/error.hpp"
-#include "launcher/cgroup.hpp"
-#include "launcher/user_pool.hpp"
 #include "vmm/vmm.hpp"
+#include "vmm/warden.hpp"
 
 namespace noid::qemu {
 
 struct Options {
-    std::string program = "qemu-system-x86_64";  // a name to look for, or a path
     enum class Accelerate : std::uint8_t { automatic, kvm, tcg } accelerate = Accelerate::automatic;
-    // Each VM's QEMU runs confined, as one of these users: see qemu/jail.hpp. Needs root.
-    std::optional<launcher::UserRange> users;
-    // Each of those QEMUs, with its guest, has a group of its own in here. None: they are not limited.
-    std::shared_ptr<const launcher::Cgroups> cgroups;
+    // Starts the QEMUs; if it confines, each as a user of its own: see qemu/jail.hpp.
+    std::shared_ptr<vmm::Warden> warden;
 };
 
 // Finds QEMU and tries what this host can do: under `automatic` and `kvm`, a guest of three instructions has

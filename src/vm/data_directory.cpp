@@ -29,6 +29,18 @@ Result<void> make_directory(const fs::path& path) {
     return {};
 }
 
+// Unless root shares it with us, and so has seen to that already (privileged/data_directory.hpp).
+Result<void> make_private(const fs::path& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0)
+        return fail_errno(errno, fmt::format("look at {}", path.string()));
+    if (status.st_uid != ::geteuid()) return {};
+    if (status.st_uid == 0 && (status.st_mode & S_ISVTX) != 0) return {};
+    if (::chmod(path.c_str(), 0700) != 0)
+        return fail_errno(errno, fmt::format("make {} private", path.string()));
+    return {};
+}
+
 // The pid that the lock's holder wrote, for the message only.
 std::string holder_of(int lock) {
     std::array<char, 32> text{};
@@ -80,8 +92,7 @@ Result<DataDirectory> DataDirectory::open(fs::path path) {
     if (failed)
         return fail_errno(failed.value(), fmt::format("create directory {}", path.parent_path().string()));
     if (auto made = make_directory(path); !made) return fail(std::move(made.error()));
-    if (::chmod(path.c_str(), 0700) != 0)
-        return fail_errno(errno, fmt::format("make {} private", path.string()));
+    if (auto closed = make_private(path); !closed) return fail(std::move(closed.error()));
     auto lock = take_lock(path);
     if (!lock) return fail(std::move(lock.error()));
     auto storage = volume::storage_root(path);

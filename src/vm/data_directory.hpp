@@ -39,8 +39,9 @@ class TenantPaths {
 // which the kernel gives back however the process ends).
 class DataDirectory {
   public:
-    // Makes the directory (0700) and its fixed parts. conflict when another server has it; the
-    // message names its pid. unavailable when VMs are in a pool that is not mounted. Blocking.
+    // Makes the directory (0700, unless root shares it with this user) and its fixed parts. conflict when
+    // another server has it; the message names its pid. unavailable when VMs are in a pool that is not
+    // mounted. Blocking.
     [[nodiscard]] static Result<DataDirectory> open(std::filesystem::path path);
 
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }

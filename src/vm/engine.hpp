@@ -40,12 +40,6 @@ class Engine {
     Engine& operator=(const Engine&) = delete;
     virtual ~Engine() = default;
 
-    // Takes the data directory (conflict when another server has it), finishes or rolls back what
-    // was interrupted, takes running VMs over again.
-    [[nodiscard]] static Awaitable<Result<std::unique_ptr<Engine>>> open(asio::io_context& loop,
-                                                                         const config::ServerConfig& config,
-                                                                         std::unique_ptr<vmm::Vmm> vmm);
-
     // The tenant of a valid token (either spelling), or unauthenticated ("invalid token").
     // Constant time in the token. No I/O.
     [[nodiscard]] virtual Result<std::shared_ptr<Tenant>> authenticate(std::string_view token) const = 0;

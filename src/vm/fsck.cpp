@@ -26,8 +26,8 @@ namespace {
 
 class Examination {
   public:
-    Examination(DataDirectory directory, FsckMode mode)
-        : directory_{std::move(directory)}, mode_{mode}, running_{WorkingDirectories::scan()} {}
+    Examination(DataDirectory directory, vmm::Warden& warden, FsckMode mode)
+        : directory_{std::move(directory)}, mode_{mode}, running_{WorkingDirectories::scan(warden)} {}
 
     Result<std::vector<Finding>> run() {
         auto users = store::UserDatabase::open(directory_.database());
@@ -218,10 +218,10 @@ class Examination {
 
 }  // namespace
 
-Result<std::vector<Finding>> fsck(const fs::path& data_dir, FsckMode mode) {
+Result<std::vector<Finding>> fsck(const fs::path& data_dir, vmm::Warden& warden, FsckMode mode) {
     auto directory = DataDirectory::open(data_dir);
     if (!directory) return fail(std::move(directory.error()));
-    return Examination{std::move(*directory), mode}.run();
+    return Examination{std::move(*directory), warden, mode}.run();
 }
 
 }  // namespace noid::vm

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "vmm/warden.hpp"
 
 namespace noid::vm {
 
@@ -20,7 +21,9 @@ enum class FsckMode : std::uint8_t { look, repair };
 // templates, golden, and what interruptions left. A checkpoint that has no hashes yet gets them when it is
 // repaired. Repairing removes remains and templates that are damaged, and moves damaged checkpoints to
 // lost+found/; nothing that a VM or a sound checkpoint needs is touched. VMs may run meanwhile.
-// conflict while a server has the directory. Blocking, as long as reading all checkpoints takes.
-[[nodiscard]] Result<std::vector<Finding>> fsck(const std::filesystem::path& data_dir, FsckMode mode);
+// `warden` knows which VMs run. conflict while a server has the directory. Blocking, as long as reading all
+// checkpoints takes.
+[[nodiscard]] Result<std::vector<Finding>> fsck(const std::filesystem::path& data_dir, vmm::Warden& warden,
+                                                FsckMode mode);
 
 }  // namespace noid::vm

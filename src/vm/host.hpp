@@ -12,6 +12,7 @@
 #include "vm/port_registry.hpp"
 #include "vm/template_store.hpp"
 #include "vmm/vmm.hpp"
+#include "vmm/warden.hpp"
 #include "volume/volume.hpp"
 
 namespace noid::vm {
@@ -30,6 +31,7 @@ struct Host {
     asio::thread_pool& databases;  // SQLite
     asio::thread_pool& files;      // copies, removals, /proc
     vmm::Vmm& vmm;
+    vmm::Warden& warden;
     const volume::Volume& volume;  // of the data directory
     const TemplateStore& templates;
     Network& network;

@@ -37,19 +37,11 @@ Error no_such_user(const std::string& name) {
 
 }  // namespace
 
-Awaitable<Result<std::unique_ptr<Engine>>> Engine::open(asio::io_context& loop,
-                                                        const config::ServerConfig& config,
-                                                        std::unique_ptr<vmm::Vmm> vmm) {
-    // A variable: g++ 12 destroys an aggregate that is made inside a co_await expression twice.
-    EngineParts parts{loop, config, std::move(vmm),
-                      std::make_unique<NoNetwork>("this server runs without a network service")};
-    co_return co_await LocalEngine::open(std::move(parts));
-}
-
 LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique_ptr<volume::Volume> volume,
                          std::unique_ptr<store::UserDatabase> users)
     : config_{std::move(parts.config)},
       vmm_{std::move(parts.vmm)},
+      warden_{std::move(parts.warden)},
       network_{std::move(parts.network)},
       directory_{std::move(directory)},
       volume_{std::move(volume)},
@@ -62,6 +54,7 @@ LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique
             databases_,
             files_,
             *vmm_,
+            *warden_,
             *volume_,
             templates_,
             *network_,
@@ -104,7 +97,9 @@ Awaitable<Result<void>> LocalEngine::load() {
     auto [rows, deletions] = co_await on_pool(databases_, std::move(read));
     if (!rows) co_return fail(std::move(rows.error()));
     if (!deletions) co_return fail(std::move(deletions.error()));
-    auto scan = [] { return std::make_shared<const WorkingDirectories>(WorkingDirectories::scan()); };
+    auto scan = [this] {
+        return std::make_shared<const WorkingDirectories>(WorkingDirectories::scan(*warden_));
+    };
     const auto running = co_await on_pool(files_, std::move(scan));
 
     auto recover_one = [](LocalEngine& engine, store::UserRow row,
@@ -132,8 +127,9 @@ Awaitable<Result<void>> LocalEngine::load() {
         // Their VMs' processes are found by where they work.
         auto vms = names_in(directory_.tenant(user_id).vms());
         for (const std::string& vm : vms ? *vms : std::vector<std::string>{}) {
-            for (const ProcessIdentity& process : running->in(directory_.tenant(user_id).vms() / vm)) {
-                (void)co_await end_process(process);
+            const auto place = directory_.tenant(user_id).vms() / vm;
+            for (const ProcessIdentity& process : running->in(place)) {
+                (void)co_await end_process(*warden_, files_, process, place);
             }
         }
         auto finished = co_await finish_deletion(user_id);
@@ -381,9 +377,9 @@ Awaitable<EngineNumbers> LocalEngine::numbers() const {
             if (auto process = actor->process()) processes.push_back(*process);
         }
     }
-    auto measure = [&numbers, &processes, users = directory_.users()] {
+    auto measure = [this, &numbers, &processes, users = directory_.users()] {
         for (const ProcessIdentity& process : processes) {
-            const ProcessUsage usage = usage_of(process);
+            const ProcessUsage usage = usage_of(*warden_, process);
             numbers.memory_bytes += usage.memory.value_or(0);
             numbers.cpu_seconds += usage.cpu_seconds.value_or(0);
         }

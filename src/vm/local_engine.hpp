@@ -22,6 +22,7 @@ struct EngineParts {
     asio::io_context& loop;
     config::ServerConfig config;
     std::unique_ptr<vmm::Vmm> vmm;
+    std::shared_ptr<vmm::Warden> warden;  // who looks after its processes
     std::unique_ptr<Network> network;
     ChannelFactory make_channel = channel::AgentChannel::create;
     StepHook at_step = {};
@@ -30,6 +31,8 @@ struct EngineParts {
 // The one implementation of Engine.
 class LocalEngine final : public Engine {
   public:
+    // Takes the data directory (conflict when another server has it), finishes or rolls back what
+    // was interrupted, takes running VMs over again.
     [[nodiscard]] static Awaitable<Result<std::unique_ptr<Engine>>> open(EngineParts parts);
 
     [[nodiscard]] Result<std::shared_ptr<Tenant>> authenticate(std::string_view token) const override;
@@ -75,6 +78,7 @@ class LocalEngine final : public Engine {
 
     const config::ServerConfig config_;
     const std::unique_ptr<vmm::Vmm> vmm_;
+    const std::shared_ptr<vmm::Warden> warden_;
     const std::unique_ptr<Network> network_;
     PortRegistry ports_;
     const DataDirectory directory_;

@@ -118,7 +118,8 @@ class Recovery {
 
         std::vector<ProcessIdentity> processes = running_->in(tenant_->paths.vm(name));
         if (data.process) processes.push_back(*data.process);
-        if (auto ended = co_await end_all(processes); !ended) co_return ended;
+        auto ended = co_await end_all(std::move(processes), tenant_->paths.vm(name));
+        if (!ended) co_return ended;
         if (auto released = co_await host_.network.release(data.vm_id); !released) co_return released;
         const bool destroyed = intent.operation == "destroy";
         auto remove = [this, &name, destroyed]() -> Result<void> {
@@ -143,7 +144,8 @@ class Recovery {
                                           const IntentData& data, Known& vm, std::string_view state) {
         std::vector<ProcessIdentity> processes = running_->in(tenant_->paths.vm(name));
         if (data.process) processes.push_back(*data.process);
-        if (auto ended = co_await end_all(processes); !ended) co_return ended;
+        auto ended = co_await end_all(std::move(processes), tenant_->paths.vm(name));
+        if (!ended) co_return ended;
         if (auto released = co_await host_.network.release(data.vm_id); !released) co_return released;
         store::VmRuntime& runtime = vm.row.runtime;
         runtime.pid.reset();
@@ -178,7 +180,8 @@ class Recovery {
         }
         auto processes = running_->in(tenant_->paths.vm(name));
         if (data.process) processes.push_back(*data.process);
-        if (auto ended = co_await end_all(processes); !ended) co_return ended;
+        auto ended = co_await end_all(std::move(processes), tenant_->paths.vm(name));
+        if (!ended) co_return ended;
         auto settle = [directory = tenant_->paths.vm(name)] { return finish_suspension(directory); };
         if (auto settled = co_await on_pool(host_.files, std::move(settle)); !settled) co_return settled;
         co_return co_await now_suspended(intent, vm, {});
@@ -196,7 +199,8 @@ class Recovery {
         const fs::path place = tenant_->paths.vm(name);
         auto processes = running_->in(place);
         if (data.process) processes.push_back(*data.process);
-        if (auto ended = co_await end_all(processes); !ended) co_return ended;
+        auto ended = co_await end_all(std::move(processes), tenant_->paths.vm(name));
+        if (!ended) co_return ended;
         auto work = [successor = tenant_->paths.successor(data.vm_id), place,
                      trash = tenant_->paths.trash(data.vm_id)]() -> Result<void> {
             if (auto taken = take_place(successor, place, trash); !taken) return taken;
@@ -257,10 +261,11 @@ class Recovery {
         co_return co_await finish(intent);
     }
 
-    Awaitable<Result<void>> end_all(std::vector<ProcessIdentity> processes) {
+    Awaitable<Result<void>> end_all(std::vector<ProcessIdentity> processes, fs::path directory) {
         for (const ProcessIdentity& process : processes) {
             log::warn("stray process is ended", {{"pid", std::to_string(process.pid)}});
-            if (auto ended = co_await end_process(process); !ended) co_return ended;
+            auto ended = co_await end_process(host_.warden, host_.files, process, directory);
+            if (!ended) co_return ended;
         }
         co_return Result<void>{};
     }
@@ -268,7 +273,7 @@ class Recovery {
     // Something in vms/ that the database does not know.
     Awaitable<void> deal_with_unknown(const std::string& entry) {
         const fs::path path = tenant_->paths.vms() / entry;
-        auto ended = co_await end_all(running_->in(path));
+        auto ended = co_await end_all(running_->in(path), path);
         if (!ended) {
             log::error("stray process cannot be ended", {{"reason", ended.error().full()}});
             co_return;
@@ -353,7 +358,7 @@ Awaitable<Result<void>> LocalTenant::recover(std::shared_ptr<const WorkingDirect
             for (const ProcessIdentity& stray : running->in(directory)) {
                 log::warn("stray process is ended",
                           {{"vm", vm.row.name}, {"pid", std::to_string(stray.pid)}});
-                auto ended = co_await end_process(stray);
+                auto ended = co_await end_process(host_.warden, host_.files, stray, directory);
                 if (!ended) log::error("stray process cannot be ended", {{"reason", ended.error().full()}});
             }
         }

@@ -1,30 +1,18 @@
 #include "vm/stray_processes.hpp"
 
-#include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <charconv>
+#include <utility>
 
 #include "launcher/process.hpp"
-#include "vm/data_directory.hpp"
 
 namespace noid::vm {
 
-WorkingDirectories WorkingDirectories::scan() {
+WorkingDirectories WorkingDirectories::scan(vmm::Warden& warden) {
     WorkingDirectories found;
-    auto entries = names_in("/proc");
-    if (!entries) return found;
-    for (const std::string& entry : *entries) {
-        pid_t pid = 0;
-        const auto [end, error] = std::from_chars(entry.data(), entry.data() + entry.size(), pid);
-        if (error != std::errc{} || end != entry.data() + entry.size() || pid == ::getpid()) continue;
-        // Identity first: a pid that changes hands in between is then not found under it.
-        auto identity = identify(pid);
-        struct stat directory {};
-        if (!identity || ::stat(fmt::format("/proc/{}/cwd", pid).c_str(), &directory) != 0) continue;
-        found.processes_[{directory.st_dev, directory.st_ino}].push_back(*identity);
-    }
+    const auto processes = warden.processes();
+    if (!processes) return found;
+    for (const auto& each : *processes) found.processes_[{each.device, each.inode}].push_back(each.identity);
     return found;
 }
 
@@ -35,12 +23,15 @@ std::vector<ProcessIdentity> WorkingDirectories::in(const std::filesystem::path&
     return found == processes_.end() ? std::vector<ProcessIdentity>{} : found->second;
 }
 
-Awaitable<Result<void>> end_process(ProcessIdentity identity) {
+Awaitable<Result<void>> end_process(vmm::Warden& warden, asio::thread_pool& pool, ProcessIdentity identity,
+                                    std::filesystem::path directory) {
     using namespace std::chrono_literals;
-    auto process = launcher::Process::adopt(co_await asio::this_coro::executor, identity);
-    if (!process && process.error().code == Errc::not_found) co_return Result<void>{};
-    if (!process) co_return fail(std::move(process.error()));
-    auto stopped = co_await process->stop(0ms);
+    const auto adopt = [&] { return warden.adopt(identity, directory); };
+    auto adopted = co_await on_pool(pool, adopt);
+    if (!adopted && adopted.error().code == Errc::not_found) co_return Result<void>{};
+    if (!adopted) co_return fail(std::move(adopted.error()));
+    launcher::Process process{co_await asio::this_coro::executor, std::move(*adopted)};
+    auto stopped = co_await process.stop(0ms);
     if (!stopped) co_return fail(std::move(stopped.error()));
     co_return Result<void>{};
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/asio/thread_pool.hpp>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "base/async.hpp"
 #include "base/process_identity.hpp"
+#include "vmm/warden.hpp"
 
 namespace noid::vm {
 
@@ -15,8 +17,8 @@ namespace noid::vm {
 // are compared as inodes: a process in a mount namespace of its own sees another path.
 class WorkingDirectories {
   public:
-    // One pass over /proc. Blocking. Processes that we may not look at are not ours.
-    [[nodiscard]] static WorkingDirectories scan();
+    // Of all VMMs. Blocking.
+    [[nodiscard]] static WorkingDirectories scan(vmm::Warden& warden);
     [[nodiscard]] std::vector<ProcessIdentity> in(const std::filesystem::path& directory) const;
 
   private:
@@ -24,7 +26,9 @@ class WorkingDirectories {
     std::map<Inode, std::vector<ProcessIdentity>> processes_;
 };
 
-// Ends that very process with SIGKILL and waits until it is gone; at once when it is already.
-Awaitable<Result<void>> end_process(ProcessIdentity process);
+// Ends a VMM that works in that directory with SIGKILL and waits until it is gone; at once when it is
+// already. `pool`: for what blocks.
+Awaitable<Result<void>> end_process(vmm::Warden& warden, asio::thread_pool& pool, ProcessIdentity process,
+                                    std::filesystem::path directory);
 
 }  // namespace noid::vm

@@ -31,7 +31,7 @@ class UpkeepTest : public EngineWorld {
     }
     [[nodiscard]] const fs::path& data() const { return config_.paths.data_dir; }
     std::vector<Finding> examined(FsckMode mode) {
-        auto findings = fsck(data(), mode);
+        auto findings = fsck(data(), *warden_, mode);
         EXPECT_TRUE(findings) << findings.error().full();
         return findings.value_or(std::vector<Finding>{});
     }
@@ -115,7 +115,7 @@ TEST_F(UpkeepTest, FsckRemovesRemainsAndSetsDamagedCheckpointsAside) {
         co_await open();
         auto ann = co_await tenant();
         EXPECT_EQ(ann->list().front().state, State::running);
-        EXPECT_EQ(fsck(data(), FsckMode::look).error().code, Errc::conflict);
+        EXPECT_EQ(fsck(data(), *warden_, FsckMode::look).error().code, Errc::conflict);
         EXPECT_TRUE((co_await ann->checkpoints().list(named("web")))->empty());
         co_await close();
     });

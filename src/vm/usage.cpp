@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -22,9 +23,12 @@ namespace noid::vm {
 
 namespace {
 
-std::optional<std::uint64_t> proportional_set_size(pid_t pid) {
-    std::ifstream file{fmt::format("/proc/{}/smaps_rollup", pid)};
-    for (std::string line; std::getline(file, line);) {
+std::optional<std::uint64_t> proportional_set_size(const Fd& smaps_rollup) {
+    std::array<char, 4096> text;
+    const ssize_t got = ::pread(smaps_rollup.get(), text.data(), text.size(), 0);
+    if (got <= 0) return std::nullopt;
+    std::istringstream lines{std::string{text.data(), static_cast<std::size_t>(got)}};
+    for (std::string line; std::getline(lines, line);) {
         if (!line.starts_with("Pss:")) continue;
         std::istringstream words{line.substr(4)};
         std::uint64_t kib = 0;
@@ -94,10 +98,13 @@ std::uint64_t covered(std::vector<Interval> intervals) {
 
 }  // namespace
 
-ProcessUsage usage_of(const ProcessIdentity& process) {
-    auto now = identify(process.pid);
-    if (!now || *now != process) return {};
-    return {proportional_set_size(process.pid), cpu_time(process.pid)};
+ProcessUsage usage_of(vmm::Warden& warden, const ProcessIdentity& process) {
+    ProcessUsage usage;
+    if (const auto files = warden.files_of(process))
+        usage.memory = proportional_set_size(files->smaps_rollup);
+    const auto cpu_seconds = cpu_time(process.pid);
+    if (const auto now = identify(process.pid); now && *now == process) usage.cpu_seconds = cpu_seconds;
+    return usage;
 }
 
 std::optional<std::uint64_t> space_taken(const std::filesystem::path& directory) {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/process_identity.hpp"
+#include "vmm/warden.hpp"
 
 namespace noid::vm {
 
@@ -14,7 +15,7 @@ struct ProcessUsage {
         memory;  // bytes, proportional share (shared pages divided among their users)
     std::optional<double> cpu_seconds;
 };
-[[nodiscard]] ProcessUsage usage_of(const ProcessIdentity& process);
+[[nodiscard]] ProcessUsage usage_of(vmm::Warden& warden, const ProcessIdentity& process);
 
 // Bytes that the files in a directory really occupy together: hard links and blocks that several of the
 // files share are counted once. What they share with files elsewhere counts in full. Blocking.

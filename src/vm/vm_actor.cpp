@@ -166,7 +166,7 @@ Awaitable<Result<VmView>> VmActor::details() {
     auto measure = [self]() -> Awaitable<Result<VmView>> {
         auto look = [self, directory = self->directory(), process = self->status_.process] {
             ProcessUsage usage;
-            if (process) usage = usage_of(*process);
+            if (process) usage = usage_of(self->host_.warden, *process);
             return std::pair{usage, disk_usage(directory)};
         };
         auto on_host = [self,
@@ -310,7 +310,7 @@ Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
         std::string reason = "the VMM was gone when the server started";
         if (machine.error().code != Errc::not_found) {
             reason = "the VMM could not be taken over: " + machine.error().what;
-            if (auto ended = co_await end_process(process); !ended) {
+            if (auto ended = co_await end_process(host_.warden, host_.files, process, directory()); !ended) {
                 log::error("stray VMM cannot be ended", {{"reason", ended.error().full()}});
             }
         }

@@ -337,14 +337,16 @@ Awaitable<Result<void>> VmActor::end_process_of_vm(std::chrono::milliseconds gra
                   {{"vm", record_.name.text()}, {"reason", killed.error().full()}});
     }
     if (!status_.process) co_return Result<void>{};
-    co_return co_await end_process(*status_.process);
+    co_return co_await end_process(host_.warden, host_.files, *status_.process, directory());
 }
 
 // Ends what was started in the VM's directory without being handed to us.
 Awaitable<void> VmActor::end_strays() {
-    auto look = [directory = directory()] { return WorkingDirectories::scan().in(directory); };
+    auto look = [&warden = host_.warden, directory = directory()] {
+        return WorkingDirectories::scan(warden).in(directory);
+    };
     for (const ProcessIdentity& process : co_await on_pool(host_.files, std::move(look))) {
-        auto ended = co_await end_process(process);
+        auto ended = co_await end_process(host_.warden, host_.files, process, directory());
         log::warn("stray process ended", {{"vm", record_.name.text()}, {"pid", std::to_string(process.pid)}});
         if (!ended) log::error("stray process cannot be ended", {{"reason", ended.error().full()}});
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <variant>
@@ -27,14 +28,25 @@ struct QemuStart {
 struct FirecrackerStart {};
 // A Firecracker that prints its version, where it would run, and ends; `spec` is not looked at. Descriptor 1.
 struct FirecrackerVersion {};
+// A QEMU that prints its version and ends, likewise. Descriptors 1 and 2.
+struct QemuVersion {};
+// A QEMU that runs a guest of three instructions under KVM (see qemu/host_trial.hpp), likewise. Descriptors
+// 1 and 2.
+struct QemuTrial {};
 
 // A process to start: a closed choice, bounded values, names. No program, no arguments, no path but the VM's
 // directory, which lies in the data directory. Kernel and initrd are the configured ones.
 struct ProcessRequest {
     MachineSpec spec;
-    std::variant<QemuStart, FirecrackerStart, FirecrackerVersion> program;
+    std::variant<QemuStart, FirecrackerStart, FirecrackerVersion, QemuVersion, QemuTrial> program;
     std::vector<launcher::InheritedFd> descriptors;
 };
+
+// Whether it runs a VM, and so works in a directory and may join a network; the others only tell something.
+[[nodiscard]] inline bool runs_a_vm(const ProcessRequest& request) noexcept {
+    return std::holds_alternative<QemuStart>(request.program) ||
+           std::holds_alternative<FirecrackerStart>(request.program);
+}
 
 // What /proc knows of a process, open for reading: the files of these names.
 struct ProcessFiles {
@@ -42,8 +54,14 @@ struct ProcessFiles {
     Fd pagemap;
     Fd maps;
     Fd smaps_rollup;
-    Fd io;
     Fd output;  // what its standard error goes into, if that is captured output, else none
+    std::uint64_t bytes_written = 0;  // to files and pipes, from its start until now
+};
+
+// What of the host VMMs may use here, tried with the rights of who starts them.
+struct HostDevices {
+    Result<void> kvm;        // or why it does not work
+    bool vhost_net = false;  // /dev/vhost-net
 };
 
 // A VMM, and the directory that it works in.
@@ -65,14 +83,16 @@ class Warden {
     // Whether each VMM gets a user and a root of its own. Then its directory is the group's that it runs as,
     // with set-group-id: what the server makes in there is opened to the VMM by a mode alone.
     [[nodiscard]] virtual bool confines() const noexcept = 0;
+    [[nodiscard]] virtual const HostDevices& devices() const noexcept = 0;
 
     [[nodiscard]] virtual Result<launcher::Launched> start(ProcessRequest request) = 0;
-    // Looks after a VMM that runs already. not_found if it is gone; forbidden if it is none of this data
-    // directory.
-    [[nodiscard]] virtual Result<launcher::Launched> adopt(const ProcessIdentity& process) = 0;
+    // Looks after a VMM that runs already in `directory`, a VM's. not_found if it is gone; forbidden if it is
+    // no VMM, or works elsewhere.
+    [[nodiscard]] virtual Result<launcher::Launched> adopt(const ProcessIdentity& process,
+                                                           const std::filesystem::path& directory) = 0;
     // Of a VMM that was started or adopted.
     [[nodiscard]] virtual Result<ProcessFiles> files_of(const ProcessIdentity& process) = 0;
-    // All VMMs of this data directory.
+    // All VMMs; those of other data directories may be among them.
     [[nodiscard]] virtual Result<std::vector<WorkingProcess>> processes() = 0;
 };
 

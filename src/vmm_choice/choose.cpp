@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "firecracker/vmm.hpp"
+#include "privileged/local_warden.hpp"
 #include "qemu/qemu.hpp"
 
 namespace noid::vmm_choice {
@@ -34,13 +35,6 @@ Choice chosen(std::unique_ptr<vmm::Vmm> vmm, std::string_view because, std::stri
     return {std::move(vmm), std::move(reason)};
 }
 
-// What VMMs are confined with here.
-struct Confining {
-    std::optional<launcher::UserRange> users;
-    std::shared_ptr<const launcher::Cgroups> cgroups;
-    std::string words;
-};
-
 Result<launcher::Cgroups> open_cgroups() {
     const auto directory = launcher::Cgroups::usual_directory();
     if (!directory) return fail(directory.error());
@@ -58,69 +52,75 @@ std::string limits_in_words(const Result<launcher::Cgroups>& cgroups) {
     return words;
 }
 
-// Root is what it takes to give each VMM a user and a root file system of its own.
-Confining confining(const Wanted& wanted) {
-    Confining with;
-    if (::geteuid() != 0) {
-        with.words = "with nothing but its own sandbox: confining takes root";
-    } else if (wanted.jail == Wanted::Jail::never) {
-        with.words = "with nothing but its own sandbox, as configured";
-    } else {
-        with.users = launcher::UserRange{.first = wanted.first_uid, .count = wanted.uids};
-        auto cgroups = open_cgroups();
-        with.words = "each VM confined, as a user of its own" + limits_in_words(cgroups);
-        if (cgroups) with.cgroups = std::make_shared<const launcher::Cgroups>(std::move(*cgroups));
-    }
-    return with;
-}
-
-Awaitable<Result<Choice>> choose_firecracker(Wanted wanted, asio::thread_pool& pool) {
+Awaitable<Result<Choice>> choose_firecracker(Wanted wanted, Starter starter, asio::thread_pool& pool) {
     if (wanted.accelerator == Wanted::Accelerator::tcg)
         co_return fail(Errc::unsupported, "Firecracker runs with KVM only, and vmm.accelerator is tcg");
-    firecracker::Options options{.program = wanted.firecracker};
-    auto with = confining(wanted);
-    options.users = with.users;
-    options.cgroups = std::move(with.cgroups);
-    auto vmm = co_await firecracker::open(std::move(options), pool);
+    auto vmm = co_await firecracker::open(std::move(starter.warden), pool);
     if (!vmm) co_return fail(vmm.error());
     co_return chosen(
         std::move(*vmm),
         wanted.kind == Wanted::Choice::automatic ? "chosen because both work here" : "as configured",
-        with.words);
+        starter.confinement);
 }
 
-Awaitable<Result<Choice>> choose_qemu(Wanted wanted, asio::thread_pool& pool, std::string because) {
+Awaitable<Result<Choice>> choose_qemu(Wanted wanted, Starter starter, asio::thread_pool& pool,
+                                      std::string because) {
     // Named: g++ 12 destroys an aggregate made inside a co_await expression twice.
-    qemu::Options options{.program = wanted.qemu.string(), .accelerate = acceleration(wanted.accelerator)};
-    auto with = confining(wanted);
-    options.users = with.users;
-    options.cgroups = std::move(with.cgroups);
+    qemu::Options options{.accelerate = acceleration(wanted.accelerator),
+                          .warden = std::move(starter.warden)};
     auto vmm = co_await qemu::create(pool, std::move(options));
     if (!vmm) co_return fail(vmm.error());
-    co_return chosen(std::move(*vmm), because, with.words);
+    co_return chosen(std::move(*vmm), because, starter.confinement);
 }
 
 }  // namespace
 
-Awaitable<Result<Choice>> choose(Wanted wanted, asio::thread_pool& pool) {
+// Root is what it takes to give each VMM a user and a root file system of its own.
+Result<Starter> local_starter(const config::ServerConfig& config, const launcher::Credentials& server) {
+    const auto& wanted = config.vmm;
+    privileged::LocalWarden::Options options{.qemu = wanted.qemu,
+                                             .firecracker = wanted.firecracker,
+                                             .data_dir = config.paths.data_dir,
+                                             .server = server};
+    std::string words;
+    if (::geteuid() != 0) {
+        words = "with nothing but its own sandbox: confining takes root";
+    } else if (wanted.jail == Wanted::Jail::never) {
+        words = "with nothing but its own sandbox, as configured";
+    } else {
+        options.users = launcher::UserRange{.first = wanted.first_uid, .count = wanted.uids};
+        auto cgroups = open_cgroups();
+        words = "each VM confined, as a user of its own" + limits_in_words(cgroups);
+        if (cgroups) options.cgroups = std::make_shared<const launcher::Cgroups>(std::move(*cgroups));
+    }
+    auto warden = privileged::LocalWarden::open(std::move(options));
+    if (!warden) return fail(std::move(warden.error()));
+    return Starter{std::move(*warden), std::move(words)};
+}
+
+Result<Starter> local_starter(const config::ServerConfig& config) {
+    return local_starter(config, launcher::Credentials{::geteuid(), ::getegid()});
+}
+
+Awaitable<Result<Choice>> choose(Wanted wanted, Starter starter, asio::thread_pool& pool) {
     switch (wanted.kind) {
         case Wanted::Choice::firecracker: {
-            auto choice = co_await choose_firecracker(std::move(wanted), pool);
+            auto choice = co_await choose_firecracker(std::move(wanted), std::move(starter), pool);
             if (!choice) co_return fail(std::move(choice.error()).at("vmm.kind is firecracker"));
             co_return choice;
         }
         case Wanted::Choice::qemu: {
-            auto choice = co_await choose_qemu(std::move(wanted), pool, "as configured");
+            auto choice = co_await choose_qemu(std::move(wanted), std::move(starter), pool, "as configured");
             if (!choice) co_return fail(std::move(choice.error()).at("vmm.kind is qemu"));
             co_return choice;
         }
         case Wanted::Choice::automatic:
             break;
     }
-    auto first = co_await choose_firecracker(wanted, pool);
+    auto first = co_await choose_firecracker(wanted, starter, pool);
     if (first) co_return first;
     const auto because = fmt::format("Firecracker cannot be used: {}", first.error().full());
-    auto second = co_await choose_qemu(std::move(wanted), pool, because);
+    auto second = co_await choose_qemu(std::move(wanted), std::move(starter), pool, because);
     if (!second)
         co_return fail(second.error().code,
                        fmt::format("no VMM works here: QEMU: {}; {}", second.error().what, because));

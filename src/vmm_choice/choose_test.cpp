@@ -28,10 +28,16 @@ class ChooseTest : public testing::Test {
     }
     Result<Choice> choice() {
         Result<Choice> result = fail(Errc::internal, "the choice did not end");
-        asio::co_spawn(loop_, choose(wanted_, pool_), [&](std::exception_ptr thrown, Result<Choice> made) {
-            if (thrown) std::rethrow_exception(thrown);
-            result = std::move(made);
-        });
+        config::ServerConfig config;
+        config.vmm = wanted_;
+        config.paths.data_dir = home_.path();
+        auto starter = local_starter(config);
+        if (!starter) return fail(starter.error());
+        asio::co_spawn(loop_, choose(wanted_, std::move(*starter), pool_),
+                       [&](std::exception_ptr thrown, Result<Choice> made) {
+                           if (thrown) std::rethrow_exception(thrown);
+                           result = std::move(made);
+                       });
         loop_.run();
         return result;
     }

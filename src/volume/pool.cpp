@@ -36,6 +36,7 @@ namespace {
 constexpr const char* image_file = "pool.btrfs";
 constexpr const char* unfinished_image = "pool.btrfs.new";
 constexpr const char* mount_point = "pool";
+constexpr const char* server_lock = "lock";  // held by a server as long as it has the data directory
 constexpr std::size_t longest_words = 1000;
 constexpr std::uint64_t kept_free_below = std::uint64_t{256} << 20;  // or an eighth of a small disk
 
@@ -90,6 +91,10 @@ Result<void> mount_image(const fs::path& data_dir, const Fd& image) {
     const fs::path point = data_dir / mount_point;
     if (::mkdir(point.c_str(), 0700) != 0 && errno != EEXIST)
         return fail_errno(errno, "create the pool's mount point");
+    // By descriptor: what is at that name may be somebody else's to change.
+    const auto place = open_file(point, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    if (!place) return fail(place.error());
+    const auto target = fmt::format("/proc/self/fd/{}", place->get());
     auto device = find_loop_device(image);
     if (!device) return fail(std::move(device.error()));
     if (!*device) {
@@ -98,7 +103,7 @@ Result<void> mount_image(const fs::path& data_dir, const Fd& image) {
         *device = std::move(*attached);
     }
     // What VMs give up is given back to the disk below.
-    if (::mount((*device)->path.c_str(), point.c_str(), "btrfs", MS_NOATIME | MS_NODEV | MS_NOSUID,
+    if (::mount((*device)->path.c_str(), target.c_str(), "btrfs", MS_NOATIME | MS_NODEV | MS_NOSUID,
                 "discard=async") != 0)
         return fail_errno(errno, "mount the pool");
     return {};
@@ -144,6 +149,17 @@ bool holds_data(const fs::path& data_dir) {
 
 PoolState unavailable(std::string why) {
     return {PoolState::Use::unavailable, "no pool, so disks are copied: " + std::move(why)};
+}
+
+// One that somebody else has made is not for this kernel to read.
+Result<Fd> open_own_image(const fs::path& data_dir) {
+    auto image = open_file(image_of(data_dir), O_RDWR | O_NOFOLLOW);
+    if (!image) return image;
+    struct stat status {};
+    if (::fstat(image->get(), &status) != 0) return fail_errno(errno, "look at the pool's image");
+    if (status.st_uid != ::geteuid())
+        return fail(Errc::forbidden, fmt::format("{} belongs to another user", image_of(data_dir).string()));
+    return image;
 }
 
 // One that could not be mounted leaves nothing behind.
@@ -245,7 +261,7 @@ Result<PoolState> prepare_pool(const fs::path& data_dir, MiB size) {
     if (::flock(turn->get(), LOCK_EX) != 0) return fail_errno(errno, "lock the data directory");
 
     if (!has_pool(data_dir)) return make_where_it_helps(data_dir, size);
-    const auto image = open_file(image_of(data_dir), O_RDWR);
+    const auto image = open_own_image(data_dir);
     if (!image) return fail(image.error());
     const auto already = is_mounted(data_dir);
     if (!already) return fail(already.error());
@@ -267,6 +283,10 @@ Result<void> unmount_pool(const fs::path& data_dir) {
     if (!*mounted) return {};
     const fs::path point = data_dir / mount_point;
     if (is_worked_in(point)) return fail(Errc::conflict, "VMs run in the pool");
+    // A server may have a mount of its own of it, so that nothing holds this one.
+    const auto lock = open_file(data_dir / server_lock, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    if (lock && ::flock(lock->get(), LOCK_EX | LOCK_NB) != 0)
+        return fail(Errc::conflict, "the pool is in use by the server");
     give_back_what_is_free(point);
     if (::umount2(point.c_str(), UMOUNT_NOFOLLOW) == 0) return {};
     if (errno == EBUSY) return fail(Errc::conflict, "the pool is in use by the server");

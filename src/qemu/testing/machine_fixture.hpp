@@ -12,6 +12,7 @@
 
 #include "base/async.hpp"
 #include "base/temporary_directory.hpp"
+#include "privileged/local_warden.hpp"
 #include "qemu/qemu.hpp"
 #include "vmm/vmm.hpp"
 
@@ -21,6 +22,8 @@ namespace noid::qemu {
 // scripts/guest/build-kernel makes in the directory NOID_TEST_IMAGES, and are skipped without.
 class MachineTest : public testing::Test {
   protected:
+    static constexpr auto qemu_program = "qemu-system-x86_64";
+
     static void SetUpTestSuite();
     static void TearDownTestSuite();
     void SetUp() override;
@@ -37,7 +40,7 @@ class MachineTest : public testing::Test {
                               const std::string& state = "vmstate.snap");
 
     // Named, because g++ 12 destroys an aggregate made inside a co_await expression twice.
-    const Options options_;
+    const Options options_{.warden = std::move(*privileged::LocalWarden::open({.qemu = qemu_program}))};
     const vmm::SnapshotFiles files_;
     asio::io_context loop_;
     asio::thread_pool pool_{2};

@@ -61,8 +61,12 @@ bool EngineWorld::run_until_killed_at(const std::string& step, const std::functi
 }
 
 Awaitable<void> EngineWorld::open() {
-    EngineParts parts{loop_, config_, std::make_unique<FakeVmm>(script_),
-                      std::make_unique<FakeNetwork>(script_), fake_channels(script_)};
+    EngineParts parts{loop_,
+                      config_,
+                      std::make_unique<FakeVmm>(script_),
+                      warden_,
+                      std::make_unique<FakeNetwork>(script_),
+                      fake_channels(script_)};
     parts.at_step = [script = script_](std::string_view step) -> Result<void> {
         const std::lock_guard lock{script->mutex};
         script->steps.emplace_back(step);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/temporary_directory.hpp"
+#include "privileged/local_warden.hpp"
 #include "vm/local_engine.hpp"
 #include "vm/testing/fake_vmm.hpp"
 
@@ -42,6 +43,7 @@ class EngineWorld : public ::testing::Test {
 
     TemporaryDirectory directory_;
     config::ServerConfig config_;
+    std::shared_ptr<vmm::Warden> warden_ = std::move(*privileged::LocalWarden::open({}));
     std::shared_ptr<Script> script_ = std::make_shared<Script>();
     asio::io_context loop_;
     std::unique_ptr<Engine> engine_;
