@@ -31,7 +31,8 @@ std::optional<std::string> url_of(const Call& call, std::uint16_t guest) {
 }
 
 wire::ExposedPort to_wire(const Call& call, const vm::PublishedPort& port) {
-    return wire::ExposedPort{port.guest, port.host, url_of(call, port.guest), port.public_access};
+    return wire::ExposedPort{port.guest, port.host, url_of(call, port.guest), port.public_access,
+                             call.services.host_ports->obstacle(port.host)};
 }
 
 Result<std::uint16_t> guest_port(const Call& call) {

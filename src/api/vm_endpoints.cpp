@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/monotonic_resource.hpp>
@@ -234,6 +236,11 @@ Awaitable<Result<Response>> get_vm(Call& call) {
     if (!machine) co_return fail(machine.error());
     auto view = co_await (*machine)->details();
     if (!view) co_return fail(std::move(view).error());
+    for (const vm::PublishedPort& port : view->ports) {
+        if (const auto obstacle = call.services.host_ports->obstacle(port.host))
+            view->warnings.push_back(fmt::format("nobody listens for port {} now: {}; the server tries again",
+                                                 port.guest, *obstacle));
+    }
     co_return vm_response(std::move(*view));
 }
 

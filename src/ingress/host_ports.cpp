@@ -10,6 +10,7 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 #include <map>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,9 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t piece_bytes = 64 * 1024;
 constexpr auto accept_pause = 200ms;
 constexpr auto stop_limit = 5s;
+// Nothing tells when a port becomes free that another program has: it is tried again, soon at first.
+constexpr auto first_retry = 1s;
+constexpr auto longest_retry = 30s;
 
 class SocketDuplex final : public Duplex {
   public:
@@ -90,6 +94,7 @@ class Listeners final : public HostPorts, public std::enable_shared_from_this<Li
           registry_{registry},
           visits_{visits},
           next_{config_.first_port},
+          retry_{strand_},
           idle_{strand_, asio::steady_timer::time_point::max()} {}
 
     void start() override {
@@ -107,6 +112,12 @@ class Listeners final : public HostPorts, public std::enable_shared_from_this<Li
                                                  std::optional<std::uint16_t> host,
                                                  bool public_access) override;
     Awaitable<Result<void>> withdraw(std::shared_ptr<vm::Vm> vm, std::uint16_t guest) override;
+    [[nodiscard]] std::optional<std::string> obstacle(std::uint16_t host) const override {
+        const std::lock_guard lock{obstacles_mutex_};
+        const auto found = obstacles_.find(host);
+        if (found == obstacles_.end()) return std::nullopt;
+        return found->second;
+    }
 
     void give_back(std::uint16_t host) {
         asio::post(strand_, [self = shared_from_this(), host] {
@@ -127,6 +138,8 @@ class Listeners final : public HostPorts, public std::enable_shared_from_this<Li
                                                      std::optional<std::uint16_t> host, bool public_access);
     Awaitable<Result<void>> withdraw_now(vm::Vm& vm, std::uint16_t guest);
     void follow();
+    void note_obstacles(std::map<std::uint16_t, std::string> obstacles);
+    void retry_later();
     void close(Listener& listener);
     void spawn(std::string_view name, asio::any_io_executor executor, Awaitable<void> task);
     static Awaitable<void> accept(std::shared_ptr<Listeners> self, std::shared_ptr<Listener> listener);
@@ -142,8 +155,12 @@ class Listeners final : public HostPorts, public std::enable_shared_from_this<Li
     vm::OperationQueue changes_;  // publish and withdraw read the ports of a VM, then write them
     std::map<std::uint16_t, std::shared_ptr<Listener>> listeners_;  // by the host's port
     std::uint16_t next_;                                            // where the search for a free port begins
-    std::size_t running_ = 0;                                       // accept loops and tunnels
-    asio::steady_timer idle_;                                       // cancelled when none is left
+    asio::steady_timer retry_;                                      // while some port cannot be listened at
+    std::chrono::seconds next_retry_ = first_retry;
+    mutable std::mutex obstacles_mutex_;
+    std::map<std::uint16_t, std::string> obstacles_;  // why nobody listens; guarded by obstacles_mutex_
+    std::size_t running_ = 0;                         // accept loops and tunnels
+    asio::steady_timer idle_;                         // cancelled when none is left
     bool stopping_ = false;
 };
 
@@ -284,12 +301,13 @@ void Listeners::follow() {
         close(listener);
         return true;
     });
+    std::map<std::uint16_t, std::string> obstacles;
     for (auto& [host, publication] : wanted) {
         auto found = listeners_.find(host);
         if (found == listeners_.end()) {
             auto acceptor = bind(host);
             if (!acceptor) {
-                log::error("cannot publish a port", {{"error", acceptor.error().full()}});
+                obstacles.emplace(host, acceptor.error().what);
                 continue;
             }
             found = listeners_.emplace(host, std::make_shared<Listener>(std::move(*acceptor))).first;
@@ -300,6 +318,36 @@ void Listeners::follow() {
         if (!std::exchange(listener.accepting, true))
             spawn("accept on a published port", strand_, accept(shared_from_this(), found->second));
     }
+    note_obstacles(std::move(obstacles));
+}
+
+// Says what is new, once, and sees to it that it is tried again.
+void Listeners::note_obstacles(std::map<std::uint16_t, std::string> obstacles) {
+    const bool any = !obstacles.empty();
+    {
+        const std::lock_guard lock{obstacles_mutex_};
+        for (const auto& [host, reason] : obstacles)
+            if (!obstacles_.contains(host))
+                log::error("cannot publish a port; it is tried again", {{"reason", reason}});
+        for (const auto& [host, reason] : obstacles_)
+            if (!obstacles.contains(host) && listeners_.contains(host))
+                log::info("port is published at last", {{"port", std::to_string(host)}});
+        obstacles_ = std::move(obstacles);
+    }
+    if (any) {
+        retry_later();
+    } else {
+        next_retry_ = first_retry;
+        retry_.cancel();
+    }
+}
+
+void Listeners::retry_later() {
+    retry_.expires_after(next_retry_);
+    next_retry_ = std::min<std::chrono::seconds>(next_retry_ * 2, longest_retry);
+    retry_.async_wait([weak = weak_from_this()](const error_code& cancelled) {
+        if (const auto self = weak.lock(); self && !cancelled) self->follow();
+    });
 }
 
 void Listeners::close(Listener& listener) {
@@ -368,6 +416,7 @@ Awaitable<void> Listeners::stop() {
     registry_.watch({});
     auto work = [self = shared_from_this()]() -> Awaitable<Result<void>> {
         self->stopping_ = true;
+        self->retry_.cancel();
         for (auto& [host, listener] : self->listeners_) self->close(*listener);
         self->listeners_.clear();
         self->visits_.end_all();

@@ -54,6 +54,10 @@ class HostPorts {
                                                          bool public_access) = 0;
     // not_found when it is not published.
     virtual Awaitable<Result<void>> withdraw(std::shared_ptr<vm::Vm> vm, std::uint16_t guest) = 0;
+
+    // Why nobody listens at a port of the host that is published: another program has it, say. It is tried
+    // again, at the latest after 30 s. No I/O.
+    [[nodiscard]] virtual std::optional<std::string> obstacle(std::uint16_t host) const = 0;
 };
 
 }  // namespace noid::ingress

@@ -143,6 +143,7 @@ Result<ExposedPort> ExposedPort::from_json(const json::value& value) {
     fields.required("host", port.host);
     fields.optional("url", port.url);
     fields.optional("public", port.is_public);
+    fields.optional("obstacle", port.obstacle);
     if (auto read = fields.done(); !read) return fail(std::move(read).error());
     return port;
 }
@@ -157,6 +158,7 @@ json::object to_json(const ExposedPort& port) {
         out.emplace("url", nullptr);
     }
     out.emplace("public", port.is_public);
+    if (port.obstacle) out.emplace("obstacle", *port.obstacle);
     return out;
 }
 

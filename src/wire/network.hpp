@@ -58,6 +58,7 @@ struct ExposedPort {
     std::uint16_t host = 0;
     std::optional<std::string> url;  // by name, where the server has a domain
     bool is_public = false;
+    std::optional<std::string> obstacle;  // why nobody listens at the host's port now; none: the server does
 
     [[nodiscard]] static Result<ExposedPort> from_json(const json::value& value);
 };

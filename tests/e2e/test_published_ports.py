@@ -113,3 +113,101 @@ def test_settings_of_the_network_are_kept(client):
     assert wrong.status_code == 400 and "rulez" in wrong.json()["error"], wrong.text
     assert client.get("/v1/vms/net/network").json() == settings
     client.destroy("net")
+
+
+# Says hello to each connection, then gives everything back.
+ECHO = """
+import os, socket
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", 8000))
+listener.listen(16)
+while True:
+    connection, _ = listener.accept()
+    if os.fork():
+        connection.close()
+        continue
+    listener.close()
+    connection.sendall(b"hello\\n")
+    while piece := connection.recv(65536):
+        connection.sendall(piece)
+    os._exit(0)
+"""
+
+
+def serve_echo(client, vm):
+    answer = client.post(f"/v1/vms/{vm}/exec", json={"command": ["python3", "-c", ECHO], "detach": True})
+    assert answer.status_code == 202, answer.text
+    until(lambda: client.exec(vm, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000")["exit_code"] == 0)
+
+
+def until(condition, limit=60):
+    """For what no event tells a test."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def greeted(port):
+    """A connection that the guest has said hello to; None when it was cut before."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    try:
+        if connection.recv(6, socket.MSG_WAITALL) == b"hello\n":
+            return connection
+    except ConnectionResetError:
+        pass
+    connection.close()
+    return None
+
+
+def test_connections_are_bounded_and_end_with_their_port(server_factory):
+    server = server_factory(ingress={"max_connections_per_vm": 4}).start()
+    client = server.make_user()
+    port = free_host_port()
+    client.create("busy", ports=[f"{port}:8000"])
+    serve_echo(client, "busy")
+    inside = [greeted(port) for _ in range(4)]
+    assert all(inside)
+    assert greeted(port) is None, "one more than a VM may have"
+    inside.pop().close()
+    until(lambda: (fourth := greeted(port)) and not inside.append(fourth))
+    for number, connection in enumerate(inside):
+        connection.sendall(b"%d" % number)
+        assert connection.recv(10) == b"%d" % number, "those that are inside do not notice"
+
+    assert client.delete("/v1/vms/busy/ports/8000").status_code == 204
+    for connection in inside:
+        connection.settimeout(30)
+        with pytest.raises(ConnectionResetError):
+            assert connection.recv(10) != b"", "an end in order would pass for the end of the data"
+    assert is_closed(port)
+    again = client.post("/v1/vms/busy/ports", json={"guest": 8000, "host": port})
+    assert again.status_code == 201, again.text
+    with greeted(port) as connection:
+        connection.sendall(b"again")
+        assert connection.recv(10) == b"again"
+
+
+def test_a_port_that_another_program_has_is_taken_when_it_is_free(server_factory):
+    server = server_factory().start()
+    client = server.make_user()
+    port = free_host_port()
+    client.create("web", ports=[f"{port}:8000"])
+    serve_echo(client, "web")
+    assert "obstacle" not in client.get("/v1/vms/web/ports").json()[0]
+    server.stop()
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", port))
+        thief.listen()
+        server.start()
+        until(lambda: "obstacle" in client.get("/v1/vms/web/ports").json()[0])
+        listed = client.get("/v1/vms/web/ports").json()[0]
+        assert listed["host"] == port and listed["obstacle"] == f"port {port} of the host is in use"
+        assert any(f"port {port} of the host is in use" in w for w in client.get("/v1/vms/web").json()["warnings"])
+    until(lambda: "obstacle" not in client.get("/v1/vms/web/ports").json()[0])
+    with greeted(port) as connection:
+        connection.sendall(b"back")
+        assert connection.recv(10) == b"back"
+    assert not any("in use" in w for w in client.get("/v1/vms/web").json().get("warnings", []))

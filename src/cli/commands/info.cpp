@@ -55,6 +55,7 @@ void print_rest(const wire::VmInfo& vm) {
     if (vm.cpu_seconds) print_field("CPU", fmt::format("{:.1f} s", *vm.cpu_seconds));
     for (const auto& [key, value] : vm.labels) print_field("Label", fmt::format("{}={}", key, value));
     print_field("Reason", vm.reason);
+    for (const auto& warning : vm.warnings) print_field("Warning", warning);
 }
 
 }  // namespace

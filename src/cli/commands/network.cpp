@@ -141,6 +141,11 @@ Awaitable<Result<int>> execute(const Context& context, Ports command) {
                    port.is_public ? "public" : "token"});
     }
     print(table.text());
+    for (const auto& port : ports->value) {
+        if (port.obstacle)
+            print_notice(fmt::format("warning: nobody listens for port {} now: {}; the server tries again",
+                                     port.guest, printable(*port.obstacle)));
+    }
     co_return 0;
 }
 
