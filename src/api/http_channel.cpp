@@ -318,12 +318,6 @@ class BeastChannel final : public HttpChannel {
 
 }  // namespace
 
-void HeadLines::add(std::string_view name, std::string_view value) {
-    text_.append(name).append(": ");
-    for (const char c : value) text_.push_back(c == '\r' || c == '\n' || c == '\0' ? ' ' : c);
-    text_.append("\r\n");
-}
-
 std::unique_ptr<HttpChannel> HttpChannel::create(Socket socket, std::chrono::milliseconds timeout) {
     return std::make_unique<BeastChannel>(std::move(socket), timeout);
 }

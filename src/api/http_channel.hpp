@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/head_lines.hpp"
 #include "api/message.hpp"
 #include "base/async.hpp"
 #include "base/error.hpp"
@@ -22,21 +23,6 @@ struct RequestHead {
     std::string_view target;
     bool http_1_0 = false;
     std::optional<std::uint64_t> content_length;
-};
-
-struct HeaderField {
-    std::string_view name;
-    std::string_view value;
-};
-
-// The lines of an answer's head but those that frame it. What would end a line becomes a space.
-class HeadLines {
-  public:
-    void add(std::string_view name, std::string_view value);
-    [[nodiscard]] const std::string& text() const noexcept { return text_; }
-
-  private:
-    std::string text_;
 };
 
 // HTTP/1 on one client's socket: reads requests, writes answers, one after the other. Reading and
