@@ -224,6 +224,22 @@ std::uint64_t clone_flags(const ProcessSpec& spec) {
     return flags;
 }
 
+// As fork(2): 0 in the child.
+pid_t clone_self(const ProcessSpec& spec, int& pidfd) {
+    clone_args args{};
+    args.flags = clone_flags(spec);
+    args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
+    args.exit_signal = SIGCHLD;
+    args.cgroup = spec.cgroup ? static_cast<std::uint64_t>(spec.cgroup.get()) : 0;
+    const long pid = ::syscall(SYS_clone3, &args, sizeof args);
+    if (pid >= 0 || errno != ENOSYS || spec.cgroup) return static_cast<pid_t>(pid);
+    // Filters of system calls cannot look into clone3's arguments, so those that restrict namespaces
+    // (systemd's RestrictNamespaces=, containers) refuse all of it. Only for the control group there is no
+    // other way.
+    return static_cast<pid_t>(
+        ::syscall(SYS_clone, clone_flags(spec) | SIGCHLD, nullptr, &pidfd, nullptr, nullptr));
+}
+
 // What the child says before it runs the program: nothing, or where it failed.
 std::optional<Failure> read_failure(const Fd& reader) {
     Failure failure{};
@@ -248,12 +264,7 @@ Result<Launched> launch(const ProcessSpec& spec) {
     if (!prepared) return fail(std::move(prepared.error()).at("start " + spec.program.filename().string()));
 
     int pidfd = -1;
-    clone_args args{};
-    args.flags = clone_flags(spec);
-    args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
-    args.exit_signal = SIGCHLD;
-    args.cgroup = spec.cgroup ? static_cast<std::uint64_t>(spec.cgroup.get()) : 0;
-    const auto pid = static_cast<pid_t>(::syscall(SYS_clone3, &args, sizeof args));
+    const pid_t pid = clone_self(spec, pidfd);
     if (pid == 0) become_program(*prepared);
     if (pid < 0) return fail_errno(errno, "cannot start " + spec.program.filename().string());
     Launched launched{.identity = {.pid = pid}, .pidfd = Fd{pidfd}};

@@ -4,15 +4,22 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <filesystem>
+#include <thread>
 
 #include "base/file.hpp"
 #include "launcher/captured_output.hpp"
@@ -51,6 +58,26 @@ std::string output_of(ProcessSpec spec) {
 
 bool is_root() {
     return ::geteuid() == 0;
+}
+
+// As systemd's RestrictNamespaces= and many containers do.
+void refuse_clone3_in_this_thread() {
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{std::size(code), code};
+    ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+TEST(Launch, DoesWithoutClone3WhereThatIsRefused) {
+    std::thread{[] {
+        refuse_clone3_in_this_thread();
+        EXPECT_EQ(output_of(shell("echo it runs")), "it runs\n");
+    }}.join();
 }
 
 TEST(Launch, RunsAProgramWithArgumentsEnvironmentAndDirectory) {
