@@ -63,8 +63,12 @@ std::unexpected<Error> sqlite_failure(sqlite3* handle, int code) {
     return fail(code_for(code), fmt::format("{}: {}", advice_for(code), text));
 }
 
-// SQLite gives its -wal and -shm files the permissions of the main file, so making that one private
-// before SQLite sees it makes all of them private.
+// SQLite's name for files that one process uses, with as many connections as it likes; others find them
+// locked.
+constexpr const char* one_process = "unix-excl";
+
+// SQLite gives its -wal file the permissions of the main file, so making that one private before SQLite sees
+// it makes both private.
 Result<void> create_private(const std::filesystem::path& file) {
     const Fd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
     if (!fd) return fail_errno(errno, fmt::format("open database {}", file.filename().string()));
@@ -85,7 +89,9 @@ Result<Connection> Connection::open(const std::filesystem::path& file, Durabilit
     if (auto created = create_private(file); !created) return fail(std::move(created.error()));
     sqlite3* raw = nullptr;
     constexpr int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    const int code = sqlite3_open_v2(file.c_str(), &raw, flags, nullptr);
+    // Its index of the WAL is in this process's memory. By default it is a mapped file, and a write to that
+    // on a full btrfs, which needs space for every change, ends the process by SIGBUS.
+    const int code = sqlite3_open_v2(file.c_str(), &raw, flags, one_process);
     Connection connection{raw};
     if (code != SQLITE_OK) return sqlite_failure(raw, code);
     sqlite3_busy_timeout(raw, static_cast<int>(busy_timeout.count()));

@@ -31,7 +31,7 @@ enum class Durability : std::uint8_t {
 // constraint: the row exists), `forbidden` (no permission), `internal` (the rest).
 class Connection {
   public:
-    // Creates the file (mode 0600) when it does not exist.
+    // Creates the file (mode 0600) when it does not exist. While it is open no other process can use it.
     [[nodiscard]] static Result<Connection> open(
         const std::filesystem::path& file, Durability durability,
         std::chrono::milliseconds busy_timeout = std::chrono::seconds{5});
