@@ -96,7 +96,9 @@ std::vector<std::string> command_line(const vmm::MachineSpec& spec, const Host& 
     add("-device", "virtio-serial-device,max_ports=2");  // the first is kept for a console
     add("-device", "virtserialport,chardev=agent,name=noid.agent");
     add("-blockdev", root_disk(spec));
-    add("-device", "virtio-blk-device,drive=root");
+    // A full disk of the host is an error for the guest that writes, as under Firecracker; by default QEMU
+    // would stop the whole machine for good.
+    add("-device", "virtio-blk-device,drive=root,werror=report,rerror=report");
     add("-device", "virtio-rng-device");
     if (spec.network) {
         add("-netdev", fmt::format("tap,id=network,ifname={},script=no,downscript=no,vhost={}",

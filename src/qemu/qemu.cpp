@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/file.hpp"
+#include "base/log.hpp"
 #include "qemu/command_line.hpp"
 #include "qemu/host_trial.hpp"
 #include "qemu/machine.hpp"
@@ -55,6 +56,7 @@ Awaitable<Result<std::unique_ptr<vmm::Vmm>>> create(asio::thread_pool& pool, Opt
         if (tried) host.accelerator = Accelerator::kvm;
         if (!tried && options.accelerate == Options::Accelerate::kvm)
             co_return fail(std::move(tried.error()));
+        if (!tried) log::info("QEMU runs without KVM", {{"reason", tried.error().what}});
     }
     std::string host_cpu;
     if (host.accelerator == Accelerator::kvm) {
