@@ -134,11 +134,21 @@ install_firecracker() {
     fi
 }
 
+check_libraries() {
+    local name missing
+    for name in "${programs[@]}"; do
+        # ldd fails for what is linked statically, and for scripts.
+        missing=$({ ldd "$bin/$name" 2>/dev/null || true; } | sed -n 's/^[[:space:]]*\([^ ]*\) => not found.*/\1/p' | tr '\n' ' ')
+        [ -z "$missing" ] || fail "$name needs ${missing% }; scripts/setup-packages --run-only installs what Noid runs on"
+    done
+}
+
 install_programs() {
     local name
     for name in "${programs[@]}"; do
         [ -x "$bin/$name" ] || fail "no $name in $bin; build it, or name another directory with --bin"
     done
+    if on_this_host; then check_libraries; fi
     for name in "${programs[@]}"; do put 755 "$bin/$name" "/usr/local/bin/$name"; done
 }
 
