@@ -328,6 +328,7 @@ Result<void> CheckpointReader::put(std::uint64_t offset, std::string_view bytes)
     if (offset < next_offset_ || offset > file_size_ || bytes.size() > file_size_ - offset)
         return no_such_stream("bytes are out of place");
     next_offset_ = offset + bytes.size();
+    bytes_put_ += bytes.size();
     digest_.add(data_header(offset, bytes.size()));
     digest_.add(bytes);
     return write_all_at(file_, bytes, static_cast<off_t>(offset));

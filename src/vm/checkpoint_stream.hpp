@@ -65,6 +65,10 @@ class CheckpointReader {
 
     // corrupt when these bytes cannot belong to such a stream; limit_exceeded, no_space.
     [[nodiscard]] Result<void> write(std::string_view bytes);
+    // What the stream says of itself, once that has come; nullptr before.
+    [[nodiscard]] const SnapshotConfig* description() const noexcept { return config_ ? &*config_ : nullptr; }
+    // Bytes that were put into files so far.
+    [[nodiscard]] std::uint64_t bytes_put() const noexcept { return bytes_put_; }
     // corrupt unless the stream is complete and every file is what its hash says.
     [[nodiscard]] Result<SnapshotConfig> finish();
 
@@ -88,6 +92,7 @@ class CheckpointReader {
     Fd file_;
     std::uint64_t file_size_ = 0;
     std::uint64_t next_offset_ = 0;
+    std::uint64_t bytes_put_ = 0;
     bool ended_ = false;
     std::unique_ptr<Decompressor> decompressor_;
     Sha256 digest_;

@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "vm/create_request.hpp"
 #include "vm/usage.hpp"
 
 namespace noid::vm {
@@ -12,6 +13,25 @@ namespace {
 
 constexpr std::size_t longest_label = 256;
 constexpr std::size_t enough_to_pass_on = 256 * 1024;
+constexpr std::uint64_t room_asked_every = MiB{64}.bytes();
+
+// Whether a VM like this may be made here: the sender may have written what nobody could ask for.
+Result<void> acceptable(const SnapshotConfig& config, const Host& host) {
+    if (const std::string obstacle = config.obstacle(host.vmm.description()); !obstacle.empty())
+        return fail(Errc::unsupported, obstacle);
+    if (config.label.size() > longest_label)
+        return fail(Errc::invalid, fmt::format("a label has at most {} bytes", longest_label));
+    auto name = VmName::parse("imported");
+    if (!name) return fail(std::move(name.error()));
+    CreateRequest like{.name = std::move(*name)};
+    like.cpus = config.cpus;
+    like.memory = config.memory;
+    like.disk = config.disk;
+    like.env = config.env;
+    like.network = config.network;
+    like.image = config.image;
+    return check(like, host.config.limits);
+}
 
 }  // namespace
 
@@ -31,12 +51,7 @@ Awaitable<Result<std::unique_ptr<CheckpointSink>>> LocalCheckpointSink::open(
     sink->id_ = random_hex(8);
     const StreamLimits limits{host.config.limits.max_memory_per_vm, host.config.limits.max_disk_per_vm};
     auto begin = [&sink, limits]() -> Result<void> {
-        // How much will come is not known; who is beyond the limit already gets nothing more.
-        if (Quota& quota = sink->tenant_->quota; quota.bounds_disk()) {
-            const auto used = space_taken(sink->tenant_->paths.directory());
-            if (!used) return fail(Errc::internal, "the space that the user takes cannot be measured");
-            if (auto claim = quota.claim(*used, 1); !claim) return fail(std::move(claim.error()));
-        }
+        if (auto room = sink->has_room(); !room) return room;
         auto draft = SnapshotDraft::create(sink->tenant_->checkpoints.directory(), sink->id_);
         if (!draft) return fail(std::move(draft.error()));
         sink->draft_.emplace(std::move(*draft));
@@ -57,10 +72,31 @@ Awaitable<Result<void>> LocalCheckpointSink::write(std::string bytes) {
 }
 
 Awaitable<Result<void>> LocalCheckpointSink::pass_on() {
-    auto work = [this] { return reader_->write(gathered_); };
+    auto work = [this] { return take(gathered_); };
     auto written = co_await on_pool(host_.files, std::move(work));
     gathered_.clear();
     co_return written;
+}
+
+Result<void> LocalCheckpointSink::take(std::string_view bytes) {
+    if (auto written = reader_->write(bytes); !written) return written;
+    if (const SnapshotConfig* config = reader_->description(); config != nullptr && !described_) {
+        if (auto accepted = acceptable(*config, host_); !accepted) return accepted;
+        described_ = true;
+    }
+    if (reader_->bytes_put() - room_asked_at_ < room_asked_every) return {};
+    room_asked_at_ = reader_->bytes_put();
+    return has_room();
+}
+
+// How much will come is not known: who is beyond the limit by now gets nothing more.
+Result<void> LocalCheckpointSink::has_room() const {
+    Quota& quota = tenant_->quota;
+    if (!quota.bounds_disk()) return {};
+    const auto used = space_taken(tenant_->paths.directory());
+    if (!used) return fail(Errc::internal, "the space that the user takes cannot be measured");
+    if (auto claim = quota.claim(*used, 1); !claim) return fail(std::move(claim.error()));
+    return {};
 }
 
 Awaitable<Result<CheckpointView>> LocalCheckpointSink::finish() {
@@ -68,8 +104,7 @@ Awaitable<Result<CheckpointView>> LocalCheckpointSink::finish() {
     auto work = [this]() -> Result<SnapshotConfig> {
         auto config = reader_->finish();
         if (!config) return config;
-        if (const std::string obstacle = config->obstacle(host_.vmm.description()); !obstacle.empty())
-            return fail(Errc::unsupported, obstacle);
+        if (auto room = has_room(); !room) return fail(std::move(room.error()));
         config->id = id_;
         config->vm_name = vm_.text();
         config->vm_id.clear();

@@ -35,6 +35,9 @@ class LocalCheckpointSink final : public CheckpointSink {
 
   private:
     Awaitable<Result<void>> pass_on();
+    // Blocking.
+    [[nodiscard]] Result<void> take(std::string_view bytes);
+    [[nodiscard]] Result<void> has_room() const;
     LocalCheckpointSink(Host& host, std::shared_ptr<TenantContext> tenant, VmName vm,
                         CheckpointRequest request, CheckpointIndex::NameHold name)
         : host_{host},
@@ -51,6 +54,8 @@ class LocalCheckpointSink final : public CheckpointSink {
     std::string id_;
     std::optional<SnapshotDraft> draft_;
     std::unique_ptr<CheckpointReader> reader_;
+    bool described_ = false;           // and found acceptable
+    std::uint64_t room_asked_at_ = 0;  // as CheckpointReader::bytes_put()
     std::string gathered_;  // a network gives small pieces; each trip to the pool takes many of them
 };
 

@@ -13,6 +13,7 @@
 #include "store/tenant_database.hpp"
 #include "store/user_database.hpp"
 #include "vm/data_directory.hpp"
+#include "vm/golden.hpp"
 #include "vm/sha256.hpp"
 #include "vm/snapshot.hpp"
 #include "vm/stray_processes.hpp"
@@ -203,11 +204,17 @@ class Examination {
         auto config = read_snapshot(directory_.golden());
         if (!config && config.error().code != Errc::not_found)
             report(directory_.golden(), config.error().what + "; creates boot instead");
-        for (const char* name : {".new-golden", "golden.next"}) {
-            std::error_code ignored;
-            const fs::path place = directory_.storage() / name;
-            if (fs::is_directory(place, ignored)) remains(place, "what is left of a change of golden");
+        std::vector<fs::path> left = Golden::remains(directory_.storage());
+        std::error_code ignored;
+        std::erase_if(left, [&](const fs::path& place) { return !fs::exists(place, ignored); });
+        if (left.empty()) return;
+        std::string done;
+        if (repairs()) {
+            // It finishes a change, or takes it back.
+            const auto golden = Golden::open(directory_.path());
+            done = golden ? "finished or taken back" : "cannot be put right: " + golden.error().full();
         }
+        for (const fs::path& place : left) report(place, "what is left of a change of golden", done);
     }
 
     DataDirectory directory_;

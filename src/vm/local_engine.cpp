@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "vm/golden.hpp"
 #include "vm/race.hpp"
 #include "vm/server_id.hpp"
 #include "vm/stray_processes.hpp"
@@ -90,8 +91,18 @@ auto LocalEngine::administrate(Work work) const -> std::invoke_result_t<Work&> {
 
 // --- start -------------------------------------------------------------------------------------------
 
+// Whoever was changing golden when the host went down cannot finish it.
+void LocalEngine::settle_golden() const {
+    const auto golden = Golden::open(directory_.path());
+    if (!golden && golden.error().code != Errc::conflict)
+        log::warn("golden is left as it is", {{"reason", golden.error().full()}});
+}
+
 Awaitable<Result<void>> LocalEngine::load() {
-    auto clean = [this] { return templates_.clean(); };
+    auto clean = [this] {
+        settle_golden();
+        return templates_.clean();
+    };
     if (auto cleaned = co_await on_pool(files_, std::move(clean)); !cleaned) co_return cleaned;
     auto read = [this] { return std::pair{user_database_->users(), user_database_->deletions()}; };
     auto [rows, deletions] = co_await on_pool(databases_, std::move(read));

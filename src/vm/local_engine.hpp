@@ -61,6 +61,7 @@ class LocalEngine final : public Engine {
 
     // On the strand, under a turn.
     Awaitable<Result<void>> load();
+    void settle_golden() const;
     Awaitable<Result<NewToken>> create_user_now(std::string name);
     Awaitable<Result<NewToken>> rotate_token_now(std::string name);
     Awaitable<Result<User>> delete_user_now(std::string name);

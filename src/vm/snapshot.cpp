@@ -172,8 +172,10 @@ CheckpointView SnapshotConfig::view() const {
     return view;
 }
 
-Result<SnapshotConfig> read_snapshot(const fs::path& directory) {
-    auto text = read_file(directory / config_file, largest_config);
+namespace {
+
+Result<SnapshotConfig> read_snapshot_in(const Fd& directory) {
+    auto text = read_file_at(directory, config_file, largest_config);
     if (!text) return fail(std::move(text.error()));
     auto config = SnapshotConfig::from_json(*text);
     if (!config) return config;
@@ -181,10 +183,18 @@ Result<SnapshotConfig> read_snapshot(const fs::path& directory) {
     if (config->has_memory) files.insert(files.end(), {memory_file, state_file});
     for (const char* name : files) {
         struct stat status {};
-        if (::stat((directory / name).c_str(), &status) != 0 || status.st_size == 0)
+        if (::fstatat(directory.get(), name, &status, 0) != 0 || status.st_size == 0)
             return fail(Errc::corrupt, fmt::format("{} is missing or empty", name));
     }
     return config;
+}
+
+}  // namespace
+
+Result<SnapshotConfig> read_snapshot(const fs::path& directory) {
+    const auto opened = open_directory(directory);
+    if (!opened) return fail(opened.error());
+    return read_snapshot_in(*opened);
 }
 
 Result<void> write_snapshot_config(const fs::path& directory, const SnapshotConfig& config) {
@@ -193,11 +203,15 @@ Result<void> write_snapshot_config(const fs::path& directory, const SnapshotConf
     return replace_file_at(*opened, config_file, config.to_json());
 }
 
-Result<void> unfold_snapshot(const volume::Volume& volume, const fs::path& from, const fs::path& to) {
-    const auto config = read_snapshot(from);
-    if (!config) return fail(config.error());
+Result<void> unfold_snapshot(const volume::Volume& volume, const fs::path& from, const fs::path& to,
+                             std::string_view id) {
+    // By one descriptor: another snapshot may take the name meanwhile.
     const auto source = open_directory(from);
     if (!source) return fail(source.error());
+    const auto config = read_snapshot_in(*source);
+    if (!config) return fail(config.error());
+    if (!id.empty() && config->id != id)
+        return fail(Errc::not_found, "the snapshot has been replaced by another one");
     const auto target = open_directory(to);
     if (!target) return fail(target.error());
     if (auto cloned = volume.clone({*source, disk_file}, {*target, disk_file}); !cloned) return cloned;

@@ -80,9 +80,10 @@ struct Origin {
 [[nodiscard]] Result<void> clone_file(const volume::Volume& volume, const std::filesystem::path& from,
                                       const std::filesystem::path& to);
 // Makes the files of a machine that wakes from the snapshot `from` in the directory `to`: the disk cloned,
-// memory and device state as hard links (clones where links are impossible), config.json.
+// memory and device state as hard links (clones where links are impossible), config.json. With an `id`:
+// not_found when another snapshot is there now.
 [[nodiscard]] Result<void> unfold_snapshot(const volume::Volume& volume, const std::filesystem::path& from,
-                                           const std::filesystem::path& to);
+                                           const std::filesystem::path& to, std::string_view id = {});
 
 // Bytes that removing the directory's files would free.
 [[nodiscard]] Result<std::uint64_t> exclusive_bytes(const std::filesystem::path& directory);

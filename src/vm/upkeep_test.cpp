@@ -74,6 +74,43 @@ TEST_F(UpkeepTest, GoldenIsPromotedRolledBackAndCleared) {
     EXPECT_EQ(golden.rollback()->id, first);
 }
 
+TEST_F(UpkeepTest, ACheckpointThatWasDueWhileNoServerRanIsMadeAtOnce) {
+    using namespace std::chrono_literals;
+    std::string id;
+    run([&]() -> Awaitable<void> {
+        id = co_await prepare();
+        co_await open();
+        auto ann = co_await tenant();
+        VmPolicy hourly;
+        hourly.checkpoint_every = 1h;
+        EXPECT_TRUE(co_await ann->find(named("web")).value()->set_policy(hourly));
+        ann.reset();
+        co_await close();
+    });
+    // It becomes one that the timer made two hours ago.
+    const fs::path place = user_directory() / "checkpoints/web" / id;
+    auto config = read_snapshot(place).value();
+    config.automatic = true;
+    config.label = "timer";
+    config.created_us -= std::chrono::microseconds{2h}.count();
+    ASSERT_TRUE(write_snapshot_config(place, config));
+    run([this]() -> Awaitable<void> {
+        co_await open();
+        auto ann = co_await tenant();
+        const auto deadline = std::chrono::steady_clock::now() + 20s;
+        std::size_t made = 1;
+        while (made == 1 && std::chrono::steady_clock::now() < deadline) {
+            // What a server does by itself tells nobody when it is done.
+            asio::steady_timer timer{co_await asio::this_coro::executor, 20ms};
+            co_await timer.async_wait(asio::use_awaitable);
+            made = (co_await ann->checkpoints().list(named("web")))->size();
+        }
+        EXPECT_EQ(made, 2u);
+        ann.reset();
+        co_await close();
+    });
+}
+
 // Images and memory of the sizes that their descriptions say.
 void give_sizes(const fs::path& directory) {
     fs::permissions(directory / "memory.snap", fs::perms::owner_all);

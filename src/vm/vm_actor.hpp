@@ -138,8 +138,8 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
 
     Awaitable<Result<void>> build(Progress& progress, Making making);
     Awaitable<Result<void>> wake_or_boot(Progress& progress, Making& making);
-    Awaitable<Result<void>> boot_instead(Progress& progress, const Making& making);
-    Awaitable<Result<void>> make_files(Progress& progress, const Making& making);
+    Awaitable<Result<void>> boot_instead(Progress& progress, Making& making);
+    Awaitable<Result<void>> make_files(Progress& progress, Making& making);
     Awaitable<void> unmake(Progress progress);
     [[nodiscard]] Result<void> fits_vmm() const;
     Awaitable<Result<void>> start_now();
@@ -202,6 +202,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<void> say_whether_it_can_wake();
 
     void follow_policy();
+    [[nodiscard]] std::chrono::microseconds until_next_save() const;
     static Awaitable<void> save_now_and_then(std::shared_ptr<VmActor> self);
     static Awaitable<void> suspend_when_idle(std::shared_ptr<VmActor> self);
     Awaitable<bool> in_use();

@@ -142,7 +142,7 @@ Awaitable<Result<void>> VmActor::wake_or_boot(Progress& progress, Making& making
     co_return co_await boot_instead(progress, making);
 }
 
-Awaitable<Result<void>> VmActor::boot_instead(Progress& progress, const Making& making) {
+Awaitable<Result<void>> VmActor::boot_instead(Progress& progress, Making& making) {
     if (auto ended = co_await end_process_of_vm(0ms); !ended) co_return ended;
     co_await detach_guest();
     co_await end_strays();
@@ -156,7 +156,7 @@ Awaitable<Result<void>> VmActor::boot_instead(Progress& progress, const Making& 
     co_return co_await launch(progress.intent, Boot::first);
 }
 
-Awaitable<Result<void>> VmActor::make_files(Progress& progress, const Making& making) {
+Awaitable<Result<void>> VmActor::make_files(Progress& progress, Making& making) {
     auto work = [&progress, &making, directory = directory(), size = record_.disk,
                  &volume = host_.volume]() -> Result<void> {
         if (::mkdir(directory.c_str(), 0700) != 0) {
@@ -167,7 +167,20 @@ Awaitable<Result<void>> VmActor::make_files(Progress& progress, const Making& ma
             return fail_errno(errno, "create the VM's directory");
         }
         progress.directory_made = true;
-        if (making.from) return unfold_snapshot(volume, making.from->place, directory);
+        if (making.from) {
+            auto unfolded = unfold_snapshot(volume, making.from->place, directory, making.from->config.id);
+            // Golden is replaced and templates give way at any time.
+            const bool gone =
+                !unfolded && making.from->kind != "checkpoint" &&
+                (unfolded.error().code == Errc::not_found || unfolded.error().code == Errc::corrupt);
+            if (!gone) return unfolded;
+            log::info("template went away while a VM was made; it boots",
+                      {{"kind", making.from->kind}, {"reason", unfolded.error().full()}});
+            for (const char* name : {disk_file, memory_file, state_file, config_file}) {
+                if (auto removed = remove_tree(directory / name); !removed) return removed;
+            }
+            making.from.reset();
+        }
         const std::filesystem::path& image = making.image;
         const auto from = open_directory(image.parent_path());
         if (!from) return fail(from.error());

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::chrono::seconds shortest_period = 10s;
 constexpr std::chrono::seconds longest_period = 24h * 366;
+constexpr const char* timer_label = "timer";
 
 Result<void> check_period(std::string_view what, const std::optional<std::chrono::seconds>& period) {
     if (!period || (*period >= shortest_period && *period <= longest_period)) return {};
@@ -56,15 +57,32 @@ void VmActor::follow_policy() {
     if (status_.policy.idle_suspend) policy_tasks_.spawn(suspend_when_idle(shared_from_this()));
 }
 
+// Until the next checkpoint on the timer is due: counted from the last one, so that a server that is
+// restarted more often than that saves too.
+std::chrono::microseconds VmActor::until_next_save() const {
+    using std::chrono::microseconds;
+    const microseconds every = *status_.policy.checkpoint_every;
+    const auto made = tenant_->checkpoints.of(record_.name);
+    const auto last = std::ranges::find_if(made.rbegin(), made.rend(), [](const SnapshotConfig& one) {
+        return one.automatic && one.label == timer_label;
+    });
+    if (last == made.rend()) return every;
+    const microseconds now =
+        std::chrono::duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch());
+    return std::clamp(microseconds{last->created_us} + every - now, microseconds{0}, every);
+}
+
 Awaitable<void> VmActor::save_now_and_then(std::shared_ptr<VmActor> self) {
     asio::steady_timer timer{self->strand_};
+    auto wait = self->until_next_save();
     while (true) {
-        timer.expires_after(*self->status_.policy.checkpoint_every);
+        timer.expires_after(wait);
         co_await timer.async_wait(asio::use_awaitable);
+        wait = *self->status_.policy.checkpoint_every;
         if (self->status_.state != State::running) continue;
         auto operation = [self]() -> Awaitable<Result<SnapshotConfig>> {
             co_await ignore_cancellation();
-            co_return co_await self->checkpoint_now(random_hex(8), CheckpointRequest{{}, "timer"},
+            co_return co_await self->checkpoint_now(random_hex(8), CheckpointRequest{{}, timer_label},
                                                     Maker::server, AfterSave::go_on);
         };
         auto saved = co_await self->run_operation(operation);

@@ -1,4 +1,5 @@
 """The operator's template and the script that makes one, and the examination of a data directory."""
+import json
 import os
 import signal
 import subprocess
@@ -6,6 +7,7 @@ import subprocess
 import pytest
 
 from conftest import BIN, GUEST_MEMORY, ROOT
+from killed_at_change import killed_at_change
 
 
 @pytest.fixture
@@ -133,6 +135,62 @@ def test_new_vms_wake_from_what_was_promoted(server_factory):
     assert user.create("again")["start"] == "golden"
     unknown = server.command("golden", "promote", "0000000000000000", check=False)
     assert unknown.returncode == 1 and "Error: " in unknown.stderr
+
+
+def test_a_promotion_that_is_killed_anywhere_leaves_the_old_golden_or_the_new(server_factory):
+    server = server_factory().start()
+    user = server.make_user()
+    user.create("model")
+    ids = {}
+    for name in ("one", "two"):
+        user.exec("model", "sh", "-c", f"echo {name} > /root/golden; sync")
+        saved = user.post("/v1/vms/model/checkpoints", json={"name": name})
+        assert saved.status_code == 201, saved.text
+        ids[name] = saved.json()["id"]
+    places = {"golden", "golden.previous", "golden.lock"}
+
+    def is_golden(directory):
+        """What the directory was made of, once every file of it is looked at."""
+        config = json.loads((server.data_dir / directory / "config.json").read_text())
+        assert {path.name for path in (server.data_dir / directory).iterdir()} == {
+            "config.json", "rootfs.ext4", "memory.snap", "vmstate.snap"}  # fmt: skip
+        return {found: name for name, found in ids.items()}[config["id"]]
+
+    promote = [BIN / "noid-server", "golden", "promote", ids["two"], "--config", server.config]
+    environment = {**os.environ, "HOME": str(server.directory), "ASAN_OPTIONS": "detect_leaks=0"}
+    server.command("golden", "promote", ids["two"])
+    server.command("golden", "promote", ids["one"])
+    changed_at, n = None, 0
+    while killed_at_change(n, promote, env=environment):
+        found = is_golden("golden")
+        if found == "two" and changed_at is None:
+            changed_at = n
+        assert (found == "two") == (changed_at is not None), "it does not go back"
+        if n in (0, changed_at) or n % 12 == 0:
+            # A server that runs meanwhile uses what is there.
+            assert user.create("child")["start"] == "golden"
+            assert user.exec("child", "cat", "/root/golden")["stdout"] == f"{found}\n"
+            user.destroy("child")
+        # Whoever comes next finishes it or takes it back.
+        server.command("golden", "status")
+        assert {is_golden("golden"), is_golden("golden.previous")} == {"one", "two"}
+        assert {path.name for path in server.data_dir.iterdir() if "golden" in path.name} == places
+        if found == "two":
+            server.command("golden", "rollback")
+        n += 1
+    assert changed_at is not None and changed_at < n - 1, "it was killed before and after the exchange"
+    assert (is_golden("golden"), is_golden("golden.previous")) == ("two", "one")
+
+    # Also with nobody to finish it but a server that starts.
+    server.command("golden", "rollback")
+    assert killed_at_change(changed_at, promote, env=environment)
+    server.stop()
+    server.start()
+    assert (is_golden("golden"), is_golden("golden.previous")) == ("two", "one")
+    assert {path.name for path in server.data_dir.iterdir() if "golden" in path.name} == places
+    assert user.create("last")["start"] == "golden"
+    assert user.exec("last", "cat", "/root/golden")["stdout"] == "two\n"
+    assert user.exec("model", "cat", "/root/golden")["stdout"] == "two\n"
 
 
 def test_a_data_directory_is_examined_and_put_right(server_factory):
