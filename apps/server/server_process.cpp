@@ -87,7 +87,9 @@ netclient::Client::Connect ServerProcess::network(asio::thread_pool& pool) const
 }
 
 Result<void> act_as_server_user(const config::ServerConfig& config) {
-    if (!is_separated(config)) return {};
+    std::error_code unreadable;
+    // Where there is none, none is made: the command says what it misses.
+    if (!is_separated(config) || !std::filesystem::exists(config.paths.data_dir, unreadable)) return {};
     const auto user = server_user(config);
     if (!user) return fail(user.error());
     auto places = read_places(config);
