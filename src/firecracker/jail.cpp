@@ -16,6 +16,7 @@ launcher::Confinement confinement(const std::filesystem::path& program, const vm
     launcher::Confinement confinement;
     confinement.credentials = user;
     confinement.own_pids = confinement.own_ipc = confinement.own_host_name = true;
+    confinement.few_system_calls = true;
     auto& root = confinement.root.emplace();
     root.readable = {program, spec.kernel};
     if (!spec.initrd.empty()) root.readable.push_back(spec.initrd);

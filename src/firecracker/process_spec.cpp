@@ -22,6 +22,8 @@ launcher::ProcessSpec process_spec(const std::filesystem::path& program, const v
     process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
     if (user) {
         process.confinement = confinement(program, spec, *user);
+        // Counted by user, so it holds where there is no control group, too.
+        process.limits.push_back({RLIMIT_NPROC, limits_of(spec).tasks * launcher::tasks_of_user_factor});
         // The server connects to the sockets that Firecracker makes. The directory keeps all others out.
         process.file_mode_mask = 0;
     } else if (spec.network) {

@@ -13,6 +13,10 @@
 
 namespace noid::launcher {
 
+// How many times as many tasks as its control group may have the user of a VMM may have, where that is the
+// only bound: room for another server on the host that gives out the same users.
+inline constexpr std::uint32_t tasks_of_user_factor = 8;
+
 // What the processes of one control group may use together.
 struct CgroupLimits {
     std::uint64_t memory = 0;       // bytes of RAM, page cache included, and as many of swap

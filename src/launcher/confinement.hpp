@@ -56,6 +56,8 @@ struct Confinement {
     bool own_host_name = false;
     // With nothing in it, not even a loopback that is up; not together with network_namespace.
     bool own_network = false;
+    // Without the system calls that no VMM needs: see launcher/system_calls.hpp.
+    bool few_system_calls = false;
 };
 
 }  // namespace noid::launcher

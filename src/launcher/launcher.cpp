@@ -20,6 +20,7 @@
 #include "base/file.hpp"
 #include "launcher/capabilities.hpp"
 #include "launcher/private_root.hpp"
+#include "launcher/system_calls.hpp"
 
 namespace noid::launcher {
 
@@ -38,6 +39,7 @@ enum class Step : int {
     directory,
     identity,
     privileges,
+    system_calls,
     execute
 };
 
@@ -65,6 +67,8 @@ std::string_view what_failed(Step step) {
             return "cannot change user and group";
         case Step::privileges:
             return "cannot give up new privileges";
+        case Step::system_calls:
+            return "cannot take system calls away";
         case Step::execute:
             return "cannot execute the program";
     }
@@ -209,6 +213,7 @@ bool owns_mounts(const Confinement& confinement) {
     // As the new user: a directory that it may not enter is no place to run it in.
     if (::chdir(spec.directory.c_str()) != 0) give_up(error_writer, Step::directory);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) give_up(error_writer, Step::privileges);
+    if (confinement.few_system_calls && !refuse_system_calls()) give_up(error_writer, Step::system_calls);
     ::execve(prepared.arguments[0], prepared.arguments.data(), prepared.environment.data());
     give_up(error_writer, Step::execute);
 }

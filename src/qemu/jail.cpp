@@ -27,6 +27,7 @@ launcher::Confinement trial_confinement(const std::filesystem::path& program,
     launcher::Confinement confinement;
     confinement.credentials = user;
     confinement.own_pids = confinement.own_ipc = confinement.own_host_name = confinement.own_network = true;
+    confinement.few_system_calls = true;
     auto& root = confinement.root.emplace();
     root.readable = {system_files};
     // Where Debian keeps the loader and the libraries, as links into /usr.

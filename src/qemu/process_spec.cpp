@@ -13,6 +13,8 @@ namespace noid::qemu {
 
 namespace {
 
+constexpr rlim_t descriptor_limit = 1024;  // a QEMU has some 30
+
 // A firmware whose code stands where the CPU begins: it writes to QEMU's exit port. 64 KiB end at 4 GiB.
 std::string trial_firmware() {
     constexpr std::size_t size = 64 * 1024;
@@ -37,9 +39,13 @@ launcher::ProcessSpec process_spec(const std::filesystem::path& program, const v
     process.program = program;
     process.arguments = command_line(spec, host, InheritedNumbers{}, beginning);
     process.directory = spec.directory;
-    process.limits = {{RLIMIT_CORE, 0}};  // a guest's memory must not end up in a core file
+    // A guest's memory must not end up in a core file.
+    process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
     if (user) {
         process.confinement = confinement(program, spec, *user);
+        // Counted by user, so it holds where there is no control group, too.
+        process.limits.push_back(
+            {RLIMIT_NPROC, limits_of(spec, !start.kvm).tasks * launcher::tasks_of_user_factor});
         if (start.memory_file)
             process.environment = {"LD_PRELOAD=" + (spec.directory / open_memory_file).string(),
                                    std::string{open_memory_variable} + "=" + *start.memory_file};
