@@ -34,6 +34,7 @@ Awaitable<Result<Response>> stop_vm(Call& call);
 Awaitable<Result<Response>> pause_vm(Call& call);
 Awaitable<Result<Response>> resume_vm(Call& call);
 Awaitable<Result<Response>> suspend_vm(Call& call);
+Awaitable<Result<Response>> change_vm(Call& call);
 
 // checkpoint_endpoints.cpp:
 Awaitable<Result<Response>> list_checkpoints(Call& call);

@@ -54,6 +54,7 @@ constexpr std::array main_table{
     Route{.method = get, .pattern = "/v1/vms", .endpoint = list_vms},
     acting(post, "/v1/vms", create_vm, Input::json),
     Route{.method = get, .pattern = "/v1/vms/{name}", .endpoint = get_vm},
+    Route{.method = patch, .pattern = "/v1/vms/{name}", .endpoint = change_vm, .input = Input::json},
     acting(delete_, "/v1/vms/{name}", delete_vm),
     acting(post, "/v1/vms/{name}/start", start_vm),
     acting(post, "/v1/vms/{name}/stop", stop_vm),

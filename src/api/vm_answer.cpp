@@ -48,6 +48,39 @@ wire::VmInfo to_wire(vm::VmView view) {
                                  .denied_packets = numbers->denied.packets,
                                  .connections = numbers->connections};
     }
+    const auto unless_zero = [](std::uint64_t value) {
+        return value == 0 ? std::nullopt : std::optional{value};
+    };
+    info.balloon_mib = unless_zero(view.resources.balloon.count);
+    info.disk_bytes_per_second = unless_zero(view.resources.disk.bytes_per_second);
+    info.disk_ops_per_second = unless_zero(view.resources.disk.operations_per_second);
+    if (const auto& memory = view.guest_memory) {
+        info.guest_memory = wire::GuestMemory{.balloon_bytes = memory->balloon,
+                                              .total_bytes = memory->total,
+                                              .free_bytes = memory->free,
+                                              .available_bytes = memory->available,
+                                              .cached_bytes = memory->caches,
+                                              .swapped_in_bytes = memory->swapped_in,
+                                              .swapped_out_bytes = memory->swapped_out,
+                                              .major_faults = memory->major_faults,
+                                              .minor_faults = memory->minor_faults};
+    }
+    if (const auto& devices = view.devices) {
+        info.devices = wire::DeviceCounters{.disk_read_bytes = devices->disk_read_bytes,
+                                            .disk_written_bytes = devices->disk_written_bytes,
+                                            .disk_reads = devices->disk_reads,
+                                            .disk_writes = devices->disk_writes,
+                                            .disk_flushes = devices->disk_flushes,
+                                            .disk_errors = devices->disk_errors,
+                                            .disk_throttled = devices->disk_throttled,
+                                            .network_received_bytes = devices->network_received_bytes,
+                                            .network_sent_bytes = devices->network_sent_bytes,
+                                            .vsock_received_bytes = devices->vsock_received_bytes,
+                                            .vsock_sent_bytes = devices->vsock_sent_bytes,
+                                            .vcpu_exits = devices->vcpu_exits,
+                                            .vcpu_errors = devices->vcpu_errors,
+                                            .seccomp_faults = devices->seccomp_faults};
+    }
     // The guest says these: bounded, and made fit for JSON.
     if (view.agent_version) info.agent_version = wire::clipped(*view.agent_version);
     if (view.guest_os) info.guest_os = wire::clipped(*view.guest_os);

@@ -169,9 +169,12 @@ Awaitable<Result<Response>> create_vm(Call& call) {
                              .image = std::move(request->image),
                              .network = std::move(*network),
                              .ports = published_ports(*request),
+                             .resources = {},
                              .boot = request->boot,
                              .idempotency_key = std::move(request->idempotency_key)};
     if (request->disk_mib) create.disk = MiB{*request->disk_mib};
+    create.resources.disk_bytes_per_second = request->disk_bytes_per_second;
+    create.resources.disk_operations_per_second = request->disk_ops_per_second;
     const auto reservations = co_await reserve_ports(call, *request);
     if (!reservations) co_return fail(reservations.error());
     const auto began = std::chrono::steady_clock::now();
@@ -242,6 +245,19 @@ Awaitable<Result<Response>> get_vm(Call& call) {
                                                  port.guest, *obstacle));
     }
     co_return vm_response(std::move(*view));
+}
+
+Awaitable<Result<Response>> change_vm(Call& call) {
+    const auto machine = find_vm(call);
+    if (!machine) co_return fail(machine.error());
+    const auto request = read_json<wire::ChangeVm>(call);
+    if (!request) co_return fail(request.error());
+    vm::ResourceChange change;
+    if (request->balloon_mib) change.balloon = MiB{*request->balloon_mib};
+    change.disk_bytes_per_second = request->disk_bytes_per_second;
+    change.disk_operations_per_second = request->disk_ops_per_second;
+    if (auto set = co_await (*machine)->set_resources(change); !set) co_return fail(std::move(set).error());
+    co_return vm_response((*machine)->view());
 }
 
 Awaitable<Result<Response>> delete_vm(Call& call) {

@@ -124,6 +124,8 @@ class Grammar {
     static void add_network(CLI::App* command, const std::string& mode_option, NetworkOptions& network);
     static void add_rules(CLI::App* command, const std::string& name, wire::NetworkRule::Action action,
                           NetworkOptions& network, const std::string& description);
+    static void add_disk_limits(CLI::App* command, std::optional<std::uint64_t>& bandwidth,
+                                std::optional<std::uint64_t>& iops);
     static void add_shape(CLI::App* command, VmShape& shape);
     static void add_command_options(CLI::App* command, CommandOptions& options);
 
@@ -204,6 +206,14 @@ void Grammar::add_network(CLI::App* command, const std::string& mode_option, Net
                "Bytes per second that it may receive");
 }
 
+void Grammar::add_disk_limits(CLI::App* command, std::optional<std::uint64_t>& bandwidth,
+                              std::optional<std::uint64_t>& iops) {
+    add_parsed(command, "--disk-bandwidth", bandwidth, parse_rate, "RATE",
+               "Bytes per second that it may read and write (10M; off) [the server's]");
+    add_parsed(command, "--disk-iops", iops, parse_rate, "N",
+               "Operations per second of its disk (200, 5K; off) [the server's]");
+}
+
 void Grammar::add_shape(CLI::App* command, VmShape& shape) {
     command->add_option("--cpus", shape.cpus, "Virtual CPUs")->type_name("N")->capture_default_str();
     add_parsed(command, "--mem", shape.mem_mib, parse_mebibytes, "MIB",
@@ -218,6 +228,7 @@ void Grammar::add_shape(CLI::App* command, VmShape& shape) {
                "Suspend it whenever it was idle so long (10m) [off]");
     add_repeated(command, "--port", shape.ports, "HOST:GUEST",
                  "Port of the server that leads to one of the VM; repeatable");
+    add_disk_limits(command, shape.disk_bandwidth, shape.disk_iops);
     command->add_flag("--boot", shape.boot, "Boot it, even if there is a template to wake from");
 }
 
@@ -244,6 +255,14 @@ void Grammar::add_vm_commands() {
         command->add_flag("-a,--all", value->all, "Also disk, address, uptime and what it uses");
     }
     add_for_vm<Start>("start", "Boot a stopped VM");
+    {
+        auto [command, value] = add<Set>(
+            "set", "Change a VM's memory and disk limits, also while it runs: noid set [NAME] OPTIONS");
+        add_vm(command, value->vm);
+        add_parsed(command, "--balloon", value->change.balloon_mib, parse_balloon, "MIB",
+                   "Memory that the guest shall give back to the host (512M, 1G; off)");
+        add_disk_limits(command, value->change.disk_bytes_per_second, value->change.disk_ops_per_second);
+    }
     {
         auto [command, value] = add<Stop>("stop", "Shut a VM down, keeping its disk");
         add_vm(command, value->vm);

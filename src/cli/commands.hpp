@@ -9,6 +9,7 @@
 
 #include "cli/quantities.hpp"
 #include "wire/network.hpp"
+#include "wire/resources.hpp"
 #include "wire/vm.hpp"
 
 // What the user asked for, one type for each command, as parse_arguments() reads it. What each does
@@ -49,8 +50,10 @@ struct VmShape {
     std::vector<std::string> env;     // "K=V", of every command in the VM
     std::string image;
     NetworkOptions network;
-    std::vector<std::string> ports;  // "HOST:GUEST"
-    bool boot = false;               // whatever it could wake from
+    std::vector<std::string> ports;               // "HOST:GUEST"
+    std::optional<std::uint64_t> disk_bandwidth;  // bytes per second; 0: not limited
+    std::optional<std::uint64_t> disk_iops;
+    bool boot = false;  // whatever it could wake from
     std::optional<Interval> idle_suspend;
 };
 struct Create {
@@ -69,6 +72,11 @@ struct List {
 struct Info {
     VmArgument vm;
     bool all = false;
+};
+// `set`: changes what of a VM's machine may change while it runs.
+struct Set {
+    VmArgument vm;
+    wire::ChangeVm change;
 };
 struct Start {
     VmArgument vm;
@@ -223,9 +231,9 @@ struct Completion {
     std::string shell;
 };
 
-using Command = std::variant<AuthSetup, Use, Current, WhoAmI, Create, Destroy, List, Info, Start, Stop, Pause,
-                             Resume, Suspend, Exec, Console, Run, Attach, Ps, Copy, Logs, Forward, Policy,
-                             Expose, Unexpose, Ports, Checkpoint, Checkpoints, ShowCheckpoint,
+using Command = std::variant<AuthSetup, Use, Current, WhoAmI, Create, Destroy, List, Info, Set, Start, Stop,
+                             Pause, Resume, Suspend, Exec, Console, Run, Attach, Ps, Copy, Logs, Forward,
+                             Policy, Expose, Unexpose, Ports, Checkpoint, Checkpoints, ShowCheckpoint,
                              RenameCheckpoint, DeleteCheckpoint, PruneCheckpoints, ExportCheckpoint,
                              ImportCheckpoint, Restore, Fork, Version, Update, Completion>;
 

@@ -67,6 +67,15 @@ Result<std::uint32_t> parse_mebibytes(std::string_view text) {
     return static_cast<std::uint32_t>(mebibytes);
 }
 
+Result<std::uint64_t> parse_balloon(std::string_view text) {
+    if (text == "off") return 0;
+    const auto size = parse_mebibytes(text);
+    if (!size)
+        return fail(Errc::invalid,
+                    fmt::format("'{}' is no size (expected MiB as 512, or 512M, 1G, off)", text));
+    return *size;
+}
+
 Result<std::uint64_t> parse_rate(std::string_view text) {
     if (text == "off") return 0;
     double factor = 0;

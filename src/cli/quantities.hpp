@@ -23,6 +23,9 @@ struct Interval {
 // "2048", "2048M", "2048MiB", "4G", "4GiB": a size in MiB greater than zero; bare numbers are MiB.
 [[nodiscard]] Result<std::uint32_t> parse_mebibytes(std::string_view text);
 
+// As parse_mebibytes(), or "off", which is 0.
+[[nodiscard]] Result<std::uint64_t> parse_balloon(std::string_view text);
+
 // "1000000", "500K", "10M", "1G" (powers of 1000), or "off", which is 0: bytes per second.
 [[nodiscard]] Result<std::uint64_t> parse_rate(std::string_view text);
 

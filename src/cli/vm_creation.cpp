@@ -59,6 +59,8 @@ Result<wire::CreateVm> creation_request(std::string name, const VmShape& shape) 
                                              .upload = shape.network.upload.value_or(0),
                                              .download = shape.network.download.value_or(0)};
     }
+    request.disk_bytes_per_second = shape.disk_bandwidth;
+    request.disk_ops_per_second = shape.disk_iops;
     request.boot = shape.boot;
     for (const auto& text : shape.ports) {
         auto port = wire::PortMapping::parse(text);

@@ -102,6 +102,15 @@ auto number(std::int64_t min, std::int64_t max, const char* unit, Assign assign)
     };
 }
 
+// Of a disk, per second; 0: not limited.
+template <class Field>
+auto rate(Field field) {
+    constexpr std::int64_t most = 1'000'000'000'000;
+    return number(0, most, "", [field](ServerConfig& config, std::int64_t value) {
+        field(config) = static_cast<std::uint64_t>(value);
+    });
+}
+
 template <class Assign>
 auto boolean(Assign assign) {
     return [assign](ServerConfig& config, const Raw& raw) -> Expected {
@@ -236,6 +245,14 @@ const std::vector<Key>& keys() {
         {"limits", "max_disk", nullptr,
          number(0, 1000 * million, "MiB",
                 [](C& c, auto v) { c.limits.max_disk = MiB{static_cast<std::uint64_t>(v)}; })},
+        {"limits", "disk_bytes_per_second", nullptr,
+         rate([](C & c) -> auto& { return c.limits.disk_bytes_per_second; })},
+        {"limits", "disk_ops_per_second", nullptr,
+         rate([](C & c) -> auto& { return c.limits.disk_ops_per_second; })},
+        {"limits", "max_disk_bytes_per_second", nullptr,
+         rate([](C & c) -> auto& { return c.limits.max_disk_bytes_per_second; })},
+        {"limits", "max_disk_ops_per_second", nullptr,
+         rate([](C & c) -> auto& { return c.limits.max_disk_ops_per_second; })},
         {"limits", "max_sessions_per_vm", nullptr,
          number(1, 256, "",
                 [](C& c, auto v) { c.limits.max_sessions_per_vm = static_cast<std::uint32_t>(v); })},

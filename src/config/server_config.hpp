@@ -50,6 +50,12 @@ struct ServerConfig {
         MiB max_memory{0};            // of all VMs that have a process; 0: not bounded
         std::uint32_t max_vcpus = 0;  // of these VMs; 0: not bounded
         MiB max_disk{0};              // really used by VMs and checkpoints; 0: not bounded
+        // Of one VM's disk, reading and writing together; 0: not limited. What a VM gets that asks for
+        // nothing, and the most that it may ask for.
+        std::uint64_t disk_bytes_per_second = 0;
+        std::uint64_t disk_ops_per_second = 0;
+        std::uint64_t max_disk_bytes_per_second = 0;
+        std::uint64_t max_disk_ops_per_second = 0;
         std::uint32_t max_sessions_per_vm = 128;
         std::uint64_t max_body_bytes = 1024 * 1024;  // JSON bodies; uploads are streamed
     } limits;

@@ -97,9 +97,11 @@ Machine::Machine(Parts parts)
       warden_{std::move(parts.warden)},
       directory_{std::move(parts.directory)},
       memory_{parts.memory},
+      layout_{parts.layout},
       features_{parts.features},
       process_{std::move(parts.process)},
-      stdio_{std::move(parts.stdio)} {}
+      stdio_{std::move(parts.stdio)},
+      metrics_{std::move(parts.metrics)} {}
 
 Awaitable<Result<void>> Machine::api_ready() {
     // Firecracker logs after each step of its start, also after it listens: a line is the signal to try.
@@ -133,10 +135,14 @@ Awaitable<Result<void>> Machine::boot(const vmm::MachineSpec& spec) {
 Awaitable<Result<void>> Machine::load(const vmm::MachineSpec& spec, const vmm::SnapshotFiles& files,
                                       vmm::Vmm::Wake wake) {
     auto done = co_await command(load_snapshot(spec, files, wake), memory_deadline());
-    if (done) {
-        state_ = wake == vmm::Vmm::Wake::running ? State::running : State::paused;
-        paused_bare_ = false;
+    if (!done) co_return done;
+    // The drive comes with the limit that it was saved with.
+    const vmm::DiskLimit limit = spec.disk_limit;
+    if (limit != spec.saved_disk_limit) {
+        if (auto limited = co_await set_disk_limit(limit); !limited) co_return limited;
     }
+    state_ = wake == vmm::Vmm::Wake::running ? State::running : State::paused;
+    paused_bare_ = false;
     co_return done;
 }
 

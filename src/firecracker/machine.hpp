@@ -6,6 +6,7 @@
 
 #include "firecracker/api_client.hpp"
 #include "firecracker/exit_reason.hpp"
+#include "firecracker/metrics.hpp"
 #include "firecracker/stdio_fifos.hpp"
 #include "firecracker/version.hpp"
 #include "launcher/process.hpp"
@@ -13,6 +14,9 @@
 #include "vmm/warden.hpp"
 
 namespace noid::firecracker {
+
+// Of GET /balloon/statistics. corrupt when it is something else.
+[[nodiscard]] Result<vmm::MemoryNumbers> read_balloon_statistics(std::string_view body);
 
 // One Firecracker process in its VM's directory.
 class Machine final : public vmm::Machine {
@@ -22,9 +26,11 @@ class Machine final : public vmm::Machine {
         std::shared_ptr<vmm::Warden> warden;
         Fd directory;  // the VM's own
         MiB memory;
+        vmm::Layout layout = vmm::newest_layout;
         Features features;
         launcher::Process process;
         StdioFifos stdio;
+        MetricsFifo metrics;
     };
     explicit Machine(Parts parts);
 
@@ -41,6 +47,10 @@ class Machine final : public vmm::Machine {
     Awaitable<Result<vmm::SaveReport>> save(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) override;
     Awaitable<Result<std::string>> read_console() override { return stdio_.read_console(); }
     Awaitable<Result<void>> write_console(std::string_view bytes) override;
+    Awaitable<Result<void>> set_balloon(MiB size) override;
+    Awaitable<Result<vmm::MemoryNumbers>> memory_numbers() override;
+    Awaitable<Result<void>> set_disk_limit(vmm::DiskLimit limit) override;
+    Awaitable<Result<vmm::DeviceNumbers>> device_numbers() override;
     Awaitable<vmm::Exit> exited() override;
     // At once, whatever `grace`: Firecracker takes no leave of its guest.
     Awaitable<Result<void>> kill(std::chrono::milliseconds grace) override;
@@ -60,15 +70,18 @@ class Machine final : public vmm::Machine {
     std::shared_ptr<vmm::Warden> warden_;
     Fd directory_;
     MiB memory_;
+    vmm::Layout layout_;
     Features features_;
     launcher::Process process_;
     StdioFifos stdio_;
+    MetricsFifo metrics_;
     ApiClient api_{directory_};
     // Not known after start, adopt, and a command that did not come to its end; Firecracker is asked then.
     std::optional<ApiClient::State> state_;
     // Whether a paused machine may have been paused with no snapshot since. Not known after adopt: it may.
     bool paused_bare_ = true;
     EndedBy ended_by_ = EndedBy::itself;
+    vmm::DeviceNumbers counted_;  // of all metrics that were read
 };
 
 }  // namespace noid::firecracker

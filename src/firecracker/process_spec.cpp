@@ -1,6 +1,7 @@
 #include "firecracker/process_spec.hpp"
 
 #include "firecracker/jail.hpp"
+#include "firecracker/metrics.hpp"
 #include "firecracker/requests.hpp"
 #include "firecracker/stdio_fifos.hpp"
 
@@ -16,8 +17,8 @@ launcher::ProcessSpec process_spec(const std::filesystem::path& program, const v
                                    const std::optional<launcher::Credentials>& user) {
     launcher::ProcessSpec process;
     process.program = program;
-    process.arguments = {"--api-sock", api_socket, "--id",    spec.id,
-                         "--log-path", log_fifo,   "--level", "Info"};
+    process.arguments = {"--api-sock", api_socket, "--id", spec.id,          "--log-path",
+                         log_fifo,     "--level",  "Info", "--metrics-path", metrics_fifo};
     process.directory = spec.directory;
     process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
     if (user) {

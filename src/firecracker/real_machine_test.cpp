@@ -247,6 +247,59 @@ TEST_F(RealMachineTest, WakesAsItWasSavedFullAndIncrementally) {
     });
 }
 
+// The devices belong to the snapshot: one that was made before there was a balloon wakes without one.
+TEST_F(RealMachineTest, ASnapshotWithoutABalloonWakesWithoutOne) {
+    run([this](vmm::Vmm& vmm) -> Awaitable<void> {
+        auto spec = machine_in("a");
+        spec.layout = 0;
+        const auto machine = co_await booted(vmm, spec);
+        EXPECT_EQ(co_await connect_and_ask(*machine, "fill 4 1"), "filled");
+        EXPECT_EQ((co_await machine->set_balloon(MiB{16})).error().code, Errc::unsupported);
+        must(co_await machine->pause());
+        must(co_await machine->save({}, SnapshotKind::full));
+        auto clone = clone_of(spec, "clone", {});
+        clone.layout = 0;
+        const auto woken = must(co_await vmm.restore(clone, {}, Wake::running));
+        EXPECT_EQ(co_await connect_and_ask(*woken, "check 4 1"), "same");
+        EXPECT_EQ((co_await woken->memory_numbers()).error().code, Errc::unsupported);
+        must(co_await machine->kill(0s));
+        must(co_await woken->kill(0s));
+    });
+}
+
+TEST_F(RealMachineTest, ItsDevicesAreLimitedAndCounted) {
+    run([this](vmm::Vmm& vmm) -> Awaitable<void> {
+        auto spec = machine_in("a");
+        spec.disk_limit = {.bytes_per_second = 1'000'000, .operations_per_second = 100};
+        spec.balloon = MiB{8};
+        const auto machine = co_await booted(vmm, spec);
+        const auto first = must(co_await machine->device_numbers());
+        EXPECT_GT(first.vcpu_exits.value_or(0), 0U);
+        EXPECT_EQ(first.seccomp_faults, 0U);
+        EXPECT_EQ(co_await connect_and_ask(*machine, "hello"), "echo hello");
+        const auto second = must(co_await machine->device_numbers());
+        EXPECT_GT(second.vcpu_exits.value_or(0), first.vcpu_exits.value_or(0));
+        EXPECT_GT(second.vsock_sent_bytes.value_or(0), first.vsock_sent_bytes.value_or(0));
+
+        must(co_await machine->memory_numbers());
+        must(co_await machine->set_balloon(MiB{16}));
+        EXPECT_EQ((co_await machine->set_balloon(memory_size)).error().code, Errc::invalid);
+        // Paused, too, and what is woken gets its own limit before it runs.
+        must(co_await machine->pause());
+        must(co_await machine->set_balloon(MiB{0}));
+        must(co_await machine->set_disk_limit({}));
+        must(co_await machine->save({}, SnapshotKind::full));
+        auto clone = clone_of(spec, "clone", {});
+        clone.disk_limit = spec.disk_limit;
+        const auto woken = must(co_await vmm.restore(clone, {}, Wake::running));
+        EXPECT_EQ(co_await connect_and_ask(*woken, "hello"), "echo hello");
+        const auto counted = must(co_await woken->device_numbers());
+        EXPECT_GT(counted.vcpu_exits.value_or(0), 0U);
+        must(co_await machine->kill(0s));
+        must(co_await woken->kill(0s));
+    });
+}
+
 TEST_F(RealMachineTest, RefusesABrokenSnapshotAndLeavesNoProcess) {
     run([this](vmm::Vmm& vmm) -> Awaitable<void> {
         const auto spec = machine_in("a");

@@ -16,6 +16,18 @@ constexpr const char* drive_id = "rootfs";
 constexpr const char* interface_id = "eth0";
 constexpr int guest_cid = 3;  // each Firecracker has a vsock of its own, so all guests may have the same
 
+constexpr int statistics_period_s = 10;
+constexpr int refill_ms = 1000;
+
+// A bucket that is refilled each second; without a limit the one that switches the limiter off.
+json::object bucket(std::uint64_t per_second) {
+    return {{"size", per_second}, {"refill_time", per_second == 0 ? 0 : refill_ms}};
+}
+
+json::object rate_limiter(const vmm::DiskLimit& limit) {
+    return {{"bandwidth", bucket(limit.bytes_per_second)}, {"ops", bucket(limit.operations_per_second)}};
+}
+
 Request put(std::string target, const json::object& body) {
     return {Request::Method::put, std::move(target), json::serialize(body)};
 }
@@ -52,10 +64,12 @@ Request boot_source(const vmm::MachineSpec& spec) {
 }
 
 Request root_drive(const vmm::MachineSpec& spec) {
-    return put(std::string{"/drives/"} + drive_id, {{"drive_id", drive_id},
-                                                    {"path_on_host", spec.rootfs},
-                                                    {"is_root_device", true},
-                                                    {"is_read_only", false}});
+    json::object body{{"drive_id", drive_id},
+                      {"path_on_host", spec.rootfs},
+                      {"is_root_device", true},
+                      {"is_read_only", false}};
+    if (spec.disk_limit != vmm::DiskLimit{}) body["rate_limiter"] = rate_limiter(spec.disk_limit);
+    return put(std::string{"/drives/"} + drive_id, body);
 }
 
 Request network_interface(const vmm::NetworkAttachment& network) {
@@ -72,6 +86,15 @@ Request entropy() {
     return put("/entropy", {});
 }
 
+// Hinting is left off: reporting does the same without being asked, and hinting is a preview.
+Request balloon(const vmm::MachineSpec& spec) {
+    return put("/balloon", {{"amount_mib", spec.balloon.count},
+                            {"deflate_on_oom", true},
+                            {"stats_polling_interval_s", statistics_period_s},
+                            {"free_page_hinting", false},
+                            {"free_page_reporting", true}});
+}
+
 Request instance_start() {
     return put("/actions", {{"action_type", "InstanceStart"}});
 }
@@ -81,6 +104,7 @@ std::vector<Request> boot(const vmm::MachineSpec& spec) {
     if (spec.network) requests.push_back(network_interface(*spec.network));
     requests.push_back(vsock());
     requests.push_back(entropy());
+    if (vmm::has_balloon(spec.layout)) requests.push_back(balloon(spec));
     requests.push_back(instance_start());
     return requests;
 }
@@ -114,6 +138,23 @@ Request load_snapshot(const vmm::MachineSpec& spec, const vmm::SnapshotFiles& fi
         body["network_overrides"] =
             json::array{json::object{{"iface_id", interface_id}, {"host_dev_name", spec.network->tap}}};
     return put("/snapshot/load", body);
+}
+
+Request set_balloon(MiB size) {
+    return patch("/balloon", {{"amount_mib", size.count}});
+}
+
+Request balloon_statistics() {
+    return {Request::Method::get, "/balloon/statistics", {}};
+}
+
+Request set_disk_limit(const vmm::DiskLimit& limit) {
+    return patch(std::string{"/drives/"} + drive_id,
+                 {{"drive_id", drive_id}, {"rate_limiter", rate_limiter(limit)}});
+}
+
+Request flush_metrics() {
+    return put("/actions", {{"action_type", "FlushMetrics"}});
 }
 
 }  // namespace noid::firecracker

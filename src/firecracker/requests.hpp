@@ -28,6 +28,7 @@ struct Request {
 [[nodiscard]] Request network_interface(const vmm::NetworkAttachment& network);
 [[nodiscard]] Request vsock();
 [[nodiscard]] Request entropy();
+[[nodiscard]] Request balloon(const vmm::MachineSpec& spec);
 [[nodiscard]] Request instance_start();
 
 // All that makes a machine of a fresh Firecracker and starts it, in the order to send.
@@ -39,5 +40,11 @@ struct Request {
 [[nodiscard]] Request create_snapshot(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind);
 [[nodiscard]] Request load_snapshot(const vmm::MachineSpec& spec, const vmm::SnapshotFiles& files,
                                     vmm::Vmm::Wake wake);
+
+[[nodiscard]] Request set_balloon(MiB size);
+[[nodiscard]] Request balloon_statistics();
+[[nodiscard]] Request set_disk_limit(const vmm::DiskLimit& limit);
+// Has Firecracker write its metrics into the FIFO that is there for them.
+[[nodiscard]] Request flush_metrics();
 
 }  // namespace noid::firecracker

@@ -28,7 +28,13 @@ TEST(Requests, BootInTheOrderThatFirecrackerWants) {
     for (const auto& request : boot(example())) sent.push_back(describe(request));
     EXPECT_THAT(sent, testing::ElementsAre("PUT /machine-config", "PUT /boot-source", "PUT /drives/rootfs",
                                            "PUT /network-interfaces/eth0", "PUT /vsock", "PUT /entropy",
-                                           "PUT /actions"));
+                                           "PUT /balloon", "PUT /actions"));
+}
+
+TEST(Requests, NoBalloonWhereTheLayoutHasNone) {
+    auto spec = example();
+    spec.layout = 0;
+    for (const auto& request : boot(spec)) EXPECT_NE(request.target, "/balloon");
 }
 
 TEST(Requests, NoInterfaceWithoutNetwork) {
@@ -53,7 +59,31 @@ TEST(Requests, BodiesOfABoot) {
               parse(R"({"iface_id":"eth0","guest_mac":"AA:FC:00:00:00:01","host_dev_name":"tap0"})"));
     EXPECT_EQ(parse(vsock().body), parse(R"({"guest_cid":3,"uds_path":"v.sock"})"));
     EXPECT_EQ(parse(entropy().body), parse("{}"));
+    EXPECT_EQ(parse(balloon(spec).body),
+              parse(R"({"amount_mib":0,"deflate_on_oom":true,"stats_polling_interval_s":10,
+                  "free_page_hinting":false,"free_page_reporting":true})"));
     EXPECT_EQ(parse(instance_start().body), parse(R"({"action_type":"InstanceStart"})"));
+}
+
+TEST(Requests, LimitsOfTheDrive) {
+    auto spec = example();
+    spec.disk_limit = {.bytes_per_second = 1'000'000, .operations_per_second = 0};
+    EXPECT_EQ(parse(root_drive(spec).body),
+              parse(R"({"drive_id":"rootfs","path_on_host":"rootfs.ext4","is_root_device":true,
+                  "is_read_only":false,"rate_limiter":{"bandwidth":{"size":1000000,"refill_time":1000},
+                  "ops":{"size":0,"refill_time":0}}})"));
+    const auto none = set_disk_limit({});
+    EXPECT_EQ(describe(none), "PATCH /drives/rootfs");
+    EXPECT_EQ(parse(none.body),
+              parse(R"({"drive_id":"rootfs","rate_limiter":{"bandwidth":{"size":0,"refill_time":0},
+                  "ops":{"size":0,"refill_time":0}}})"));
+}
+
+TEST(Requests, WhileItRuns) {
+    EXPECT_EQ(set_balloon(MiB{48}), (Request{Request::Method::patch, "/balloon", R"({"amount_mib":48})"}));
+    EXPECT_EQ(describe(balloon_statistics()), "GET /balloon/statistics");
+    EXPECT_EQ(flush_metrics(),
+              (Request{Request::Method::put, "/actions", R"({"action_type":"FlushMetrics"})"}));
 }
 
 TEST(Requests, NoInitrdWithoutOne) {

@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "base/file.hpp"
+#include "firecracker/metrics.hpp"
 
 namespace noid::firecracker {
 
@@ -52,6 +53,7 @@ Result<StdioFifos> StdioFifos::create(asio::any_io_executor executor, const Fd& 
         if (!end) return fail(std::move(end.error()));
         descriptors.push_back({number, std::move(*end)});
     }
+    if (auto made = make_fifo(directory, metrics_fifo); !made) return fail(std::move(made.error()));
     return open(std::move(executor), directory);
 }
 

@@ -22,7 +22,8 @@ inline constexpr const char* output_fifo = "console.out";
 // When it has ended, the reading ends here see the end of file. Used on one strand.
 class StdioFifos {
   public:
-    // Makes the FIFOs, in place of older ones, and puts Firecracker's ends into `descriptors`.
+    // Makes the FIFOs, in place of older ones, also the one for metrics, and puts Firecracker's ends into
+    // `descriptors`.
     [[nodiscard]] static Result<StdioFifos> create(asio::any_io_executor executor, const Fd& directory,
                                                    std::vector<launcher::InheritedFd>& descriptors);
     // Opens those of a Firecracker that runs already. unavailable when it has ended.

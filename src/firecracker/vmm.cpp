@@ -110,14 +110,17 @@ class FirecrackerVmm final : public vmm::Vmm {
         if (!stdio && stdio.error().code == Errc::unavailable)
             co_return fail(Errc::not_found, stdio.error().what);
         if (!stdio) co_return fail(stdio.error());
+        auto metrics = MetricsFifo::open(*directory);
         co_return std::make_unique<Machine>(Machine::Parts{
             .pool = *pool_,
             .warden = warden_,
             .directory = std::move(*directory),
             .memory = spec.memory,
+            .layout = spec.layout,
             .features = features_,
             .process = launcher::Process{executor, std::move(*process)},
             .stdio = std::move(*stdio),
+            .metrics = metrics ? std::move(*metrics) : MetricsFifo{},
         });
     }
 
@@ -159,6 +162,8 @@ class FirecrackerVmm final : public vmm::Vmm {
         request.program = vmm::FirecrackerStart{};
         auto stdio = StdioFifos::create(executor, *directory, request.descriptors);
         if (!stdio) co_return fail(stdio.error());
+        auto metrics = MetricsFifo::open(*directory);
+        if (!metrics) co_return fail(std::move(metrics.error()));
         // Firecracker's ends go with the request: their closing tells that it has ended.
         auto run = [&] { return warden_->start(std::move(request)); };
         auto launched = co_await on_pool(*pool_, run);
@@ -168,9 +173,11 @@ class FirecrackerVmm final : public vmm::Vmm {
             .warden = warden_,
             .directory = std::move(*directory),
             .memory = spec.memory,
+            .layout = spec.layout,
             .features = features_,
             .process = launcher::Process{executor, std::move(*launched)},
             .stdio = std::move(*stdio),
+            .metrics = std::move(*metrics),
         });
     }
 

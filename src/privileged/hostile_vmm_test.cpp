@@ -23,6 +23,7 @@
 #include "base/file.hpp"
 #include "base/temporary_directory.hpp"
 #include "firecracker/jail.hpp"
+#include "firecracker/metrics.hpp"
 #include "firecracker/process_spec.hpp"
 #include "firecracker/stdio_fifos.hpp"
 #include "launcher/captured_output.hpp"
@@ -109,7 +110,8 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
         std::ofstream{directory / "rootfs.ext4"} << "the disk of " << name;
         std::ofstream{directory / "memory.snap"} << std::string(8192, 'm');
         if (GetParam() == vmm::Kind::firecracker) {
-            for (const auto* fifo : {firecracker::input_fifo, firecracker::output_fifo, firecracker::log_fifo})
+            for (const auto* fifo : {firecracker::input_fifo, firecracker::output_fifo, firecracker::log_fifo,
+                                     firecracker::metrics_fifo})
                 ASSERT_EQ(::mkfifo((directory / fifo).c_str(), 0600), 0);
         }
         for (const auto& entry : fs::directory_iterator{directory})

@@ -21,6 +21,7 @@
 #include "base/file.hpp"
 #include "firecracker/jail.hpp"
 #include "firecracker/kvm_trial.hpp"
+#include "firecracker/metrics.hpp"
 #include "firecracker/process_spec.hpp"
 #include "firecracker/stdio_fifos.hpp"
 #include "launcher/captured_output.hpp"
@@ -149,7 +150,8 @@ Result<void> LocalWarden::hand_over(const Fd& directory, const vmm::ProcessReque
     auto makes = vmm::Makes::nothing;
     if (std::holds_alternative<vmm::FirecrackerStart>(request.program)) {
         makes = vmm::Makes::files;  // its sockets
-        names.insert(names.end(), {firecracker::input_fifo, firecracker::output_fifo, firecracker::log_fifo});
+        names.insert(names.end(), {firecracker::input_fifo, firecracker::output_fifo, firecracker::log_fifo,
+                                   firecracker::metrics_fifo});
     }
     if (auto done = vmm::let_in(directory, group, makes); !done) return done;
     for (const auto& name : names) {

@@ -51,7 +51,7 @@ std::filesystem::path read_path(Reader& reader) {
 
 void write(Writer& writer, const vmm::MachineSpec& spec) {
     writer.text(spec.id).text(spec.directory.string()).number(spec.vcpus).number(spec.memory.count);
-    writer.text(spec.kernel_arguments).text(spec.rootfs).number(spec.network ? 1 : 0);
+    writer.number(spec.layout).text(spec.kernel_arguments).text(spec.rootfs).number(spec.network ? 1 : 0);
     if (spec.network)
         writer.text(spec.network->tap).text(spec.network->guest_mac).text(spec.network->netns.string());
 }
@@ -62,6 +62,7 @@ vmm::MachineSpec read_machine(Reader& reader) {
     spec.directory = read_path(reader);
     spec.vcpus = static_cast<std::uint32_t>(reader.number_up_to(most_vcpus));
     spec.memory = MiB{reader.number_up_to(most_memory)};
+    spec.layout = static_cast<vmm::Layout>(reader.number_up_to(vmm::newest_layout));
     spec.kernel_arguments = reader.text(longest_kernel_arguments, is_printable);
     spec.rootfs = read_name(reader);
     if (reader.number_up_to(1) != 0) {

@@ -98,12 +98,21 @@ std::vector<std::string> command_line(const vmm::MachineSpec& spec, const Host& 
     add("-blockdev", root_disk(spec));
     // A full disk of the host is an error for the guest that writes, as under Firecracker; by default QEMU
     // would stop the whole machine for good.
-    add("-device", "virtio-blk-device,drive=root,werror=report,rerror=report");
+    add("-device",
+        fmt::format("virtio-blk-device,drive=root,id={},werror=report,rerror=report", disk_device));
     add("-device", "virtio-rng-device");
     if (spec.network) {
         add("-netdev", fmt::format("tap,id=network,ifname={},script=no,downscript=no,vhost={}",
                                    escaped(spec.network->tap), host.vhost_net ? "on" : "off"));
         add("-device", "virtio-net-device,netdev=network,mac=" + escaped(spec.network->guest_mac));
+    }
+    // The last one, so that all others have the places that they have without it. Free pages are given back
+    // by themselves. Not to a guest that counts on their being zero: what was woken from a file finds the
+    // file's there, and without page-poison such a guest keeps its pages.
+    if (vmm::has_balloon(spec.layout)) {
+        add("-device", fmt::format("virtio-balloon-device,id={},deflate-on-oom=on,free-page-reporting=on,"
+                                   "page-poison=off",
+                                   balloon_device));
     }
 
     if (beginning.memory_file) {

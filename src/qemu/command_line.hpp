@@ -43,6 +43,10 @@ struct Beginning {
                                                     const InheritedNumbers& numbers,
                                                     const Beginning& beginning);
 
+// Names of devices, for QMP.
+inline constexpr auto disk_device = "disk";
+inline constexpr auto balloon_device = "balloon";
+
 // What the guest's kernel is told, ours first.
 [[nodiscard]] std::string kernel_arguments(const vmm::MachineSpec& spec, const Host& host);
 

@@ -78,6 +78,20 @@ TEST(CommandLine, AttachesTheTap) {
     EXPECT_THAT(command_line(spec(), tcg, {}, {}), Not(Contains("-netdev")));
 }
 
+TEST(CommandLine, HasTheDevicesOfItsLayout) {
+    auto first = spec();
+    first.layout = 0;
+    const auto devices = devices_of(command_line(first, tcg, {}, {}));
+    EXPECT_THAT(devices, Not(Contains(HasSubstr("balloon"))));
+    // Those that a machine had before there were layouts keep their places.
+    auto now = devices_of(command_line(spec(), tcg, {}, {}));
+    ASSERT_EQ(now.size(), devices.size() + 1);
+    EXPECT_THAT(now.back(), AllOf(HasSubstr("virtio-balloon-device"), HasSubstr("deflate-on-oom=on"),
+                                  HasSubstr("free-page-reporting=on"), HasSubstr("page-poison=off")));
+    now.pop_back();
+    EXPECT_EQ(now, devices);
+}
+
 TEST(CommandLine, LetsNoNameBecomeAnOption) {
     auto odd = spec();
     odd.rootfs = "root,readonly=on\".ext4";

@@ -29,8 +29,6 @@ constexpr auto agent_socket = "agent.sock";
 constexpr auto console_socket = "console.sock";
 constexpr int backlog = 16;  // connections that QEMU has not accepted yet
 
-// QEMU answers in about a millisecond; on a host that swaps or is overloaded it may take far longer.
-constexpr auto command_limit = 10s;
 constexpr auto start_limit = 30s;
 constexpr std::size_t max_output = 16 * 1024;
 constexpr std::size_t max_last_words = 1000;
@@ -76,10 +74,10 @@ Result<Prepared> prepare(const Host& host, const vmm::MachineSpec& spec, const B
         if (!writer) return fail(std::move(writer.error()));
         request.descriptors.push_back({number, std::move(*writer)});
     }
-    if (confined && beginning.memory_file) {
-        if (auto done = vmm::seal(*directory, *beginning.memory_file); !done)
-            return fail(std::move(done.error()));
-        if (auto done = put_open_memory(*directory); !done) return fail(std::move(done.error()));
+    if (beginning.memory_file) {
+        auto done = confined ? vmm::seal(*directory, *beginning.memory_file) : Result<void>{};
+        if (done) done = put_open_memory(*directory);
+        if (!done) return fail(std::move(done.error()));
     }
     return Prepared{std::move(*directory), std::move(*output), std::move(request)};
 }
@@ -175,6 +173,7 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> Machine::launch(asio::thread_po
                     std::move(process), std::move(prepared->output), GuestMemory::Past::none}}};
     Machine& machine = unfinished.machine();
     auto ready = co_await machine.attach();
+    if (ready) ready = co_await machine.set_up_devices(beginning.memory_file ? MiB{} : machine.spec_.balloon);
     if (ready && beginning.memory_file) ready = co_await machine.await_state();
     if (!ready) {
         auto error = std::move(ready.error()).at("start QEMU");

@@ -37,15 +37,23 @@ class Machine final : public vmm::Machine {
     Awaitable<Result<vmm::SaveReport>> save(const vmm::SnapshotFiles& files, vmm::SnapshotKind kind) override;
     Awaitable<Result<std::string>> read_console() override;
     Awaitable<Result<void>> write_console(std::string_view bytes) override;
+    Awaitable<Result<void>> set_balloon(MiB size) override;
+    Awaitable<Result<vmm::MemoryNumbers>> memory_numbers() override;
+    Awaitable<Result<void>> set_disk_limit(vmm::DiskLimit limit) override;
+    Awaitable<Result<vmm::DeviceNumbers>> device_numbers() override;
     Awaitable<vmm::Exit> exited() override;
     Awaitable<Result<void>> kill(std::chrono::milliseconds grace) override;
 
   private:
+    // QEMU answers in about a millisecond; on a host that swaps or is overloaded it may take far longer.
+    static constexpr std::chrono::seconds command_limit{10};
     class Unfinished;
     Machine(asio::any_io_executor executor, asio::thread_pool& pool, std::shared_ptr<vmm::Warden> warden,
             vmm::MachineSpec spec, Fd directory, std::unique_ptr<launcher::Process> process,
             std::optional<launcher::CapturedOutput> output, GuestMemory::Past past);
 
+    // What QEMU is told about its devices when it has started.
+    Awaitable<Result<void>> set_up_devices(MiB balloon);
     // Connects to QEMU's control socket and to the console.
     Awaitable<Result<void>> attach();
     // Waits until a machine that wakes from a snapshot has read its state.

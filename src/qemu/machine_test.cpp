@@ -328,6 +328,55 @@ TEST_F(MachineTest, IsConfined) {
     });
 }
 
+// The devices belong to the snapshot: one that was made before there was a balloon wakes without one, and
+// nowhere else.
+TEST_F(MachineTest, ASnapshotWithoutABalloonWakesWithoutOne) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        auto spec = machine_in("source");
+        spec.layout = 0;
+        auto source = co_await (*vmm)->start(spec);
+        EXPECT_TRUE(source) << source.error().what;
+        if (!source) co_return;
+        auto probe = co_await Probe::connect(**source);
+        EXPECT_EQ(co_await probe.ask("fill 4 1"), "filled");
+        EXPECT_EQ((co_await (*source)->set_balloon(MiB{16})).error().code, Errc::unsupported);
+        EXPECT_EQ((co_await (*source)->memory_numbers()).error().code, Errc::unsupported);
+        EXPECT_TRUE(co_await (*source)->pause());
+        EXPECT_TRUE(co_await (*source)->save(files_, vmm::SnapshotKind::full));
+        auto clone_spec = clone_of(spec, "clone");
+        clone_spec.layout = 0;
+        auto clone = co_await (*vmm)->restore(clone_spec, files_, Wake::running);
+        EXPECT_TRUE(clone) << clone.error().what;
+        if (!clone) co_return;
+        auto clone_probe = co_await Probe::connect(**clone);
+        EXPECT_EQ(co_await clone_probe.ask("check 4 1"), "same");
+        EXPECT_TRUE(co_await (*clone)->kill(5s));
+        EXPECT_TRUE(co_await (*source)->kill(5s));
+    });
+}
+
+TEST_F(MachineTest, ItsDevicesAreLimitedAndCounted) {
+    run([this]() -> Awaitable<void> {
+        const auto vmm = co_await create(pool_, options_);
+        auto spec = machine_in("a");
+        spec.disk_limit = {.bytes_per_second = 1'000'000, .operations_per_second = 100};
+        spec.balloon = MiB{8};
+        auto machine = co_await (*vmm)->start(spec);
+        EXPECT_TRUE(machine) << machine.error().what;
+        if (!machine) co_return;
+        co_await Probe::connect(**machine);
+        EXPECT_TRUE(co_await (*machine)->device_numbers());
+        EXPECT_TRUE(co_await (*machine)->memory_numbers());
+        EXPECT_TRUE(co_await (*machine)->set_balloon(MiB{16}));
+        EXPECT_EQ((co_await (*machine)->set_balloon(spec.memory)).error().code, Errc::invalid);
+        EXPECT_TRUE(co_await (*machine)->pause());
+        EXPECT_TRUE(co_await (*machine)->set_disk_limit({}));
+        EXPECT_TRUE(co_await (*machine)->resume());
+        EXPECT_TRUE(co_await (*machine)->kill(5s));
+    });
+}
+
 TEST_F(MachineTest, RefusesABrokenSnapshot) {
     run([this]() -> Awaitable<void> {
         const auto vmm = co_await create(pool_, options_);

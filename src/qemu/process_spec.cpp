@@ -41,14 +41,14 @@ launcher::ProcessSpec process_spec(const std::filesystem::path& program, const v
     process.directory = spec.directory;
     // A guest's memory must not end up in a core file.
     process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
+    if (start.memory_file)
+        process.environment = {"LD_PRELOAD=" + (spec.directory / open_memory_file).string(),
+                               std::string{open_memory_variable} + "=" + *start.memory_file};
     if (user) {
         process.confinement = confinement(program, spec, *user);
         // Counted by user, so it holds where there is no control group, too.
         process.limits.push_back(
             {RLIMIT_NPROC, limits_of(spec, !start.kvm).tasks * launcher::tasks_of_user_factor});
-        if (start.memory_file)
-            process.environment = {"LD_PRELOAD=" + (spec.directory / open_memory_file).string(),
-                                   std::string{open_memory_variable} + "=" + *start.memory_file};
     } else if (spec.network) {
         process.confinement.network_namespace = spec.network->netns;
     }

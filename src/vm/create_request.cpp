@@ -60,6 +60,8 @@ Result<void> check(const CreateRequest& request, const config::ServerConfig::Lim
     if (auto env = wire::check_env(request.env); !env) return env;
     if (auto network = check(request.network); !network) return network;
     if (auto ports = check(request.ports); !ports) return ports;
+    const Resources resources = resources_of_new_vm(request.resources, limits);
+    if (auto fits = check(resources, request.memory, limits); !fits) return fits;
     return check_labels(request);
 }
 
@@ -95,6 +97,7 @@ std::string fingerprint(const CreateRequest& request) {
         ports.push_back(json::array{port.guest, port.host, port.public_access});
     object["ports"] = std::move(ports);
     if (request.boot) object["boot"] = true;
+    put_resources(object, request.resources.applied_to({}));
     return sha256_hex(json::serialize(object));
 }
 

@@ -178,6 +178,7 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
     record.env = std::move(request.env);
     record.image = request.image;
     record.network = std::move(request.network);
+    record.resources = resources_of_new_vm(request.resources, config.limits);
     record.machine_id = random_hex(16);
     record.created_unix = unix_now();
     record.vmm = vmm::name_of(host_.vmm.description().kind);
@@ -219,6 +220,7 @@ Awaitable<Result<VmView>> LocalTenant::create_from(Origin origin, VmName name, s
     record.env = config.env;
     record.image = config.image;
     record.network = config.network;
+    record.resources = resources_of_clone(config.resources, config.memory, host_.config.limits);
     if (config.has_memory && !config.has_network && config.network.mode != NetworkMode::none) {
         record.network.mode = NetworkMode::none;
         record.warnings.push_back("no network: the checkpoint was made of a VM without one");

@@ -71,6 +71,8 @@ std::string SnapshotConfig::to_json() const {
     object["disk_mib"] = disk.count;
     object["image"] = image;
     object["network"] = network_settings_to_file(network);
+    put_resources(object, resources);
+    object["layout"] = layout;
     object["env"] = json::value_from(env);
     object["vmm"] = vmm;
     object["vmm_version"] = vmm_version;
@@ -106,6 +108,7 @@ Result<SnapshotConfig> SnapshotConfig::from_json(std::string_view text) {
     fields.required("mem_mib", config.memory.count);
     fields.required("disk_mib", config.disk.count);
     fields.optional("image", config.image);
+    fields.optional("layout", config.layout);
     fields.optional("env", config.env);
     fields.required("vmm", config.vmm);
     fields.required("vmm_version", config.vmm_version);
@@ -125,6 +128,9 @@ Result<SnapshotConfig> SnapshotConfig::from_json(std::string_view text) {
         if (!settings) return fail(std::move(settings.error()).at("config.json"));
         config.network = std::move(*settings);
     }
+    auto resources = read_resources(*value);
+    if (!resources) return fail(std::move(resources.error()).at("config.json"));
+    config.resources = *resources;
     config.paused = std::chrono::microseconds{paused_us};
     return config;
 }
@@ -147,6 +153,8 @@ std::string SnapshotConfig::obstacle(const vmm::Description& description) const 
     if (accelerator != description.accelerator)
         return fmt::format("it was saved under {}, and this server runs {}", accelerator,
                            description.accelerator);
+    if (layout > vmm::newest_layout)
+        return fmt::format("its machine has devices (layout {}) that this server does not know", layout);
     if (cpu_fingerprint != description.cpu_fingerprint) return "it was saved on another kind of CPU";
     return {};
 }

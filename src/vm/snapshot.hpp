@@ -40,6 +40,8 @@ struct SnapshotConfig {
     MiB disk;
     std::string image;
     NetworkSettings network;
+    Resources resources;
+    vmm::Layout layout = 0;  // of the machine; 0 is what stands in those that do not say
     std::vector<std::string> env;
     std::string vmm;  // "qemu"
     std::string vmm_version;

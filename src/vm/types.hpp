@@ -11,6 +11,7 @@
 #include "base/error.hpp"
 #include "base/units.hpp"
 #include "vm/network_settings.hpp"
+#include "vm/resources.hpp"
 
 namespace noid::vm {
 
@@ -53,6 +54,7 @@ struct CreateRequest {
     std::string image;                          // empty: the configured rootfs
     NetworkSettings network;
     std::vector<PublishedPort> ports;
+    ResourceChange resources;     // of what the server gives by itself
     bool boot = false;            // boot, whatever it could wake from
     std::string idempotency_key;  // same key, same request: the first answer again
 };
@@ -72,6 +74,7 @@ struct VmView {
     std::string address;                       // outer address, empty without a network
     NetworkSettings network;
     std::vector<PublishedPort> ports;
+    Resources resources;
     std::string vmm;                           // "qemu", "firecracker"
     std::string start_kind;                    // "boot", "template", "golden", "checkpoint", "suspension"
     std::string origin;                        // id of the checkpoint it was made from or put back to
@@ -82,7 +85,9 @@ struct VmView {
     std::optional<double> cpu_seconds;         // of the VMM process
     std::optional<std::uint64_t> guest_memory_available;
     std::optional<std::uint64_t> guest_disk_free;
-    std::optional<NetworkNumbers> network_numbers;  // filled by details(), where there is a network
+    std::optional<NetworkNumbers> network_numbers;   // filled by details(), where there is a network
+    std::optional<vmm::MemoryNumbers> guest_memory;  // filled by details(), where there is a balloon
+    std::optional<vmm::DeviceNumbers> devices;       // filled by details(), while there is a process
     std::optional<std::string> agent_version;
     std::optional<std::string> guest_os;
 };

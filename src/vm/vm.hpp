@@ -60,6 +60,10 @@ class Vm {
     virtual Awaitable<Result<void>> set_network(NetworkSettings settings) = 0;
     // Since the VM got its place on the network. `unavailable` when it has none now.
     virtual Awaitable<Result<NetworkNumbers>> network_numbers() = 0;
+    // In whatever state the VM is; kept with it, and clones begin with it. Holds when this returns. invalid
+    // or limit_exceeded: see check() in vm/resources.hpp; `unsupported`: a balloon for a machine that woke
+    // from a snapshot without one.
+    virtual Awaitable<Result<void>> set_resources(ResourceChange change) = 0;
     // Ports of the host that lead to the guest. Kept with the VM, not copied into clones. The engine sees
     // that no two VMs have the same (`conflict`) and tells Engine::ports(); who listens there connects to
     // the guest with open() of a proto::TcpConnect, which wakes the VM if it is suspended.

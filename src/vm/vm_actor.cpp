@@ -89,6 +89,7 @@ VmView VmActor::render(const Host& host, const VmRecord& record, const VmStatus&
     view.origin = status.lineage.origin;
     view.network = status.network ? *status.network : record.network;
     view.ports = status.ports;
+    view.resources = status.resources ? *status.resources : record.resources;
     view.reason = status.reason;
     view.warnings = record.warnings;
     if (!status.notice.empty()) view.warnings.push_back(status.notice);
@@ -186,6 +187,7 @@ Awaitable<Result<VmView>> VmActor::details() {
         }
         if (auto numbers = co_await within(network_numbers_limit, self->network_numbers()))
             view.network_numbers = *numbers;
+        co_await self->add_numbers(view);
         co_return view;
     };
     co_return co_await on_strand(strand_, measure);

@@ -86,6 +86,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     [[nodiscard]] NetworkSettings network() const override;
     Awaitable<Result<void>> set_network(NetworkSettings settings) override;
     Awaitable<Result<NetworkNumbers>> network_numbers() override;
+    Awaitable<Result<void>> set_resources(ResourceChange change) override;
     [[nodiscard]] std::vector<PublishedPort> published_ports() const override;
     Awaitable<Result<void>> set_published_ports(std::vector<PublishedPort> ports) override;
     Awaitable<Result<void>> ready(std::chrono::milliseconds limit) override;
@@ -169,6 +170,12 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     [[nodiscard]] VmRecord present_record() const;
     Awaitable<Result<void>> set_network_now(NetworkSettings settings);
     Awaitable<Result<void>> apply_network(NetworkSettings settings);
+    Awaitable<Result<void>> keep_settings();
+    [[nodiscard]] const Resources& resources() const;
+    Awaitable<Result<void>> set_resources_now(ResourceChange change);
+    Awaitable<Result<void>> apply_resources(Resources has, Resources wanted);
+    Awaitable<void> settle_balloon(MiB of_snapshot);
+    Awaitable<void> add_numbers(VmView& view);
 
     [[nodiscard]] SnapshotConfig describe_snapshot() const;
     Awaitable<Result<bool>> lay_out_basis();

@@ -276,6 +276,9 @@ vmm::MachineSpec VmActor::machine_spec() const {
     spec.rootfs = disk_file;
     spec.track_dirty_pages = true;  // what incremental saves are made of
     if (status_.slot) spec.network = status_.slot->attachment;
+    spec.layout = status_.layout;
+    spec.disk_limit = resources().disk;
+    spec.balloon = resources().balloon;
     return spec;
 }
 
@@ -295,6 +298,7 @@ proto::Identity VmActor::identity_for(Boot boot) const {
 
 // Starts the VMM and waits until the guest is up and knows who it is.
 Awaitable<Result<void>> VmActor::launch(std::int64_t intent, Boot boot) {
+    status_.layout = vmm::newest_layout;
     auto machine = co_await host_.vmm.start(machine_spec());
     if (!machine) co_return fail(std::move(machine.error()));
     attach_guest(std::move(*machine));

@@ -13,6 +13,7 @@ const NetworkSettings& VmActor::network_settings() const {
 VmRecord VmActor::present_record() const {
     VmRecord record = record_;
     record.network = network_settings();
+    record.resources = resources();
     return record;
 }
 
@@ -44,12 +45,7 @@ Awaitable<Result<void>> VmActor::set_network_now(NetworkSettings settings) {
     const std::optional<NetworkSettings> before = status_.network;
     if (auto applied = co_await apply_network(settings); !applied) co_return applied;
     status_.network = std::move(settings);
-    auto keep = [this, record = present_record(),
-                 row = status_.to_row()](store::TenantDatabase& database) -> Result<void> {
-        if (auto written = write_record(directory(), record); !written) return written;
-        return database.update_runtime(record_.id, row);
-    };
-    auto kept = co_await in_database(std::move(keep));
+    auto kept = co_await keep_settings();
     if (!kept) {
         status_.network = before;
         (void)co_await apply_network(network_settings());
@@ -57,6 +53,16 @@ Awaitable<Result<void>> VmActor::set_network_now(NetworkSettings settings) {
     }
     publish();
     co_return Result<void>{};
+}
+
+// What the VM's owner has set, into the record and the row.
+Awaitable<Result<void>> VmActor::keep_settings() {
+    auto keep = [this, record = present_record(),
+                 row = status_.to_row()](store::TenantDatabase& database) -> Result<void> {
+        if (auto written = write_record(directory(), record); !written) return written;
+        return database.update_runtime(record_.id, row);
+    };
+    co_return co_await in_database(std::move(keep));
 }
 
 // Without a place on the network there is nothing to do: whoever gets one gets the settings with it.

@@ -50,6 +50,8 @@ SnapshotConfig VmActor::describe_snapshot() const {
     config.disk = record_.disk;
     config.image = record_.image;
     config.network = network_settings();
+    config.resources = resources();
+    config.layout = status_.layout;
     config.env = record_.env;
     config.set_vmm(host_.vmm.description());
     if (agent_) config.agent_version = agent_->version;

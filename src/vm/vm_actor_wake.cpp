@@ -30,9 +30,13 @@ Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, 
         }
         status_.slot = std::move(*slot);
     }
-    auto machine = co_await host_.vmm.restore(machine_spec(), vmm::SnapshotFiles{}, vmm::Vmm::Wake::paused);
+    status_.layout = config.layout;
+    auto spec = machine_spec();
+    spec.saved_disk_limit = config.resources.disk;
+    auto machine = co_await host_.vmm.restore(spec, vmm::SnapshotFiles{}, vmm::Vmm::Wake::paused);
     if (!machine) co_return fail(std::move(machine.error()));
     attach_guest(std::move(*machine));
+    co_await settle_balloon(config.resources.balloon);
     if (auto go = reached("wake:loaded"); !go) co_return go;
     if (boot != Boot::clone) {
         // Before the guest runs: whoever finds this row with its process alive takes it over as it is.

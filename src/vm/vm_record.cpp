@@ -110,8 +110,13 @@ Result<std::vector<PublishedPort>> parse_ports(const json::value& value) {
 // What is set for the VM while it exists; empty: all as it was made.
 std::string policy_text(const VmStatus& status) {
     const VmPolicy& policy = status.policy;
-    if (policy == VmPolicy{} && !status.network && status.ports.empty()) return {};
     json::object object;
+    if (status.layout != 0) object["layout"] = status.layout;
+    if (status.resources) {
+        json::object resources;
+        put_resources(resources, *status.resources);
+        object["resources"] = std::move(resources);
+    }
     if (status.network) object["network"] = status.network->to_json();
     if (!status.ports.empty()) object["ports"] = ports_json(status.ports);
     if (policy.checkpoint_every) object["checkpoint_every_s"] = policy.checkpoint_every->count();
@@ -131,6 +136,7 @@ Result<void> parse_policy(std::string_view text, VmStatus& status) {
     fields.optional("checkpoint_every_s", every);
     fields.required("checkpoint_keep", policy.checkpoint_keep);
     fields.optional("idle_suspend_s", idle);
+    fields.optional("layout", status.layout);
     if (auto read = fields.done(); !read) return fail(Errc::corrupt, "policy: " + read.error().what);
     if (every) policy.checkpoint_every = std::chrono::seconds{*every};
     if (idle) policy.idle_suspend = std::chrono::seconds{*idle};
@@ -138,6 +144,11 @@ Result<void> parse_policy(std::string_view text, VmStatus& status) {
         auto network = NetworkSettings::from_json(*member);
         if (!network) return fail(Errc::corrupt, "policy: network: " + network.error().what);
         status.network = std::move(*network);
+    }
+    if (const json::value* member = fields.find("resources")) {
+        auto resources = read_resources(*member);
+        if (!resources) return fail(std::move(resources.error()).at("policy"));
+        status.resources = *resources;
     }
     if (const json::value* member = fields.find("ports")) {
         auto ports = parse_ports(*member);
@@ -161,6 +172,7 @@ std::string VmRecord::to_json() const {
     object["env"] = json::value_from(env);
     object["image"] = image;
     object["network"] = network_settings_to_file(network);
+    put_resources(object, resources);
     object["machine_id"] = machine_id;
     object["created_unix"] = created_unix;
     object["vmm"] = vmm;
@@ -199,6 +211,9 @@ Result<VmRecord> VmRecord::from_json(std::string_view text) {
     auto settings = network_settings_from_file(*network);
     if (!settings) return fail(std::move(settings.error()).at("vm.json"));
     record.network = std::move(*settings);
+    auto resources = read_resources(*value);
+    if (!resources) return fail(std::move(resources.error()).at("vm.json"));
+    record.resources = *resources;
     return record;
 }
 

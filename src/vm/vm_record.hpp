@@ -29,6 +29,7 @@ struct VmRecord {
     std::vector<std::string> env;
     std::string image;
     NetworkSettings network;
+    Resources resources;
     std::string machine_id;  // 32 hexadecimal digits
     std::int64_t created_unix = 0;
     std::string vmm;  // "qemu": what ran it first; see VmStatus::vmm
@@ -63,6 +64,8 @@ struct VmStatus {
     Lineage lineage;
     VmPolicy policy;
     std::optional<NetworkSettings> network;  // when they are no more what the record says
+    std::optional<Resources> resources;      // likewise
+    vmm::Layout layout = 0;                  // of the machine that it has, or had last
     std::vector<PublishedPort> ports;
     std::string notice;  // for the view's warnings, not kept over a restart of the server
 

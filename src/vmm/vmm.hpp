@@ -14,6 +14,7 @@
 #include "base/error.hpp"
 #include "base/process_identity.hpp"
 #include "base/units.hpp"
+#include "vmm/devices.hpp"
 
 // The seam between the VM life cycle and the programs that run virtual machines. Two real
 // implementations stand behind it: qemu/ and firecracker/.
@@ -54,6 +55,10 @@ struct MachineSpec {
     std::string rootfs = "rootfs.ext4";  // name inside `directory`, writable
     std::optional<NetworkAttachment> network;
     bool track_dirty_pages = false;
+    Layout layout = newest_layout;  // to restore: that of the snapshot
+    DiskLimit disk_limit;
+    DiskLimit saved_disk_limit;  // to restore: that which the machine had when it was saved
+    MiB balloon;                 // to boot with; a snapshot brings its own
 };
 
 // The files of a snapshot, named relative to the VM's directory (hard links or reflinks put there
@@ -124,6 +129,16 @@ class Machine {
     virtual Awaitable<Result<std::string>> read_console() = 0;
     // Bytes for the guest's serial console.
     virtual Awaitable<Result<void>> write_console(std::string_view bytes) = 0;
+
+    // Asks the guest to give `size` of its memory back to the host, or takes less than before: then the guest
+    // may use the rest again. Returns when the guest has been asked; it gives what it can spare, and takes
+    // back what it needs before it runs out. unsupported: the machine has no balloon.
+    virtual Awaitable<Result<void>> set_balloon(MiB size) = 0;
+    // unsupported: the machine has no balloon.
+    virtual Awaitable<Result<MemoryNumbers>> memory_numbers() = 0;
+    // From now on; a paused machine's, too.
+    virtual Awaitable<Result<void>> set_disk_limit(DiskLimit limit) = 0;
+    virtual Awaitable<Result<DeviceNumbers>> device_numbers() = 0;
 
     // Waits until the process has ended, and reaps it where it is our child. Any number of waiters.
     virtual Awaitable<Exit> exited() = 0;

@@ -43,6 +43,15 @@ void read_alias(FieldReader& fields, std::string_view key, std::string_view alia
     out = other;
 }
 
+template <class T>
+void read_object(FieldReader& fields, std::string_view key, std::optional<T>& out) {
+    const json::value* member = fields.find(key);
+    if (member == nullptr) return;
+    auto parsed = T::from_json(*member);
+    if (!parsed) return fields.wrong("field '" + std::string{key} + "': " + parsed.error().what);
+    out = std::move(*parsed);
+}
+
 void read_ports(FieldReader& fields, std::vector<PortMapping>& out) {
     std::vector<std::string> texts;
     fields.optional("ports", texts);
@@ -80,21 +89,19 @@ Result<VmInfo> VmInfo::from_json(const json::value& value) {
     fields.optional("guest_disk_free_bytes", vm.guest_disk_free_bytes);
     fields.optional("agent_version", vm.agent_version);
     fields.optional("guest_os", vm.guest_os);
-    if (const json::value* traffic = fields.find("traffic")) {
-        auto parsed = NetworkTraffic::from_json(*traffic);
-        if (parsed) {
-            vm.traffic = *parsed;
-        } else {
-            fields.wrong("field 'traffic': " + parsed.error().what);
-        }
-    }
+    read_object(fields, "traffic", vm.traffic);
+    fields.optional("balloon_mib", vm.balloon_mib);
+    fields.optional("disk_bytes_per_second", vm.disk_bytes_per_second);
+    fields.optional("disk_ops_per_second", vm.disk_ops_per_second);
+    read_object(fields, "guest_memory", vm.guest_memory);
+    read_object(fields, "devices", vm.devices);
     if (auto read = fields.done(); !read) return fail(std::move(read).error());
     return vm;
 }
 
 json::object to_json(const VmInfo& vm, json::storage_ptr storage) {
     json::object out(storage);
-    out.reserve(22);
+    out.reserve(28);
     out.emplace("name", vm.name);
     out.emplace("state", vm.state);
     out.emplace("cpus", vm.cpus);
@@ -118,6 +125,11 @@ json::object to_json(const VmInfo& vm, json::storage_ptr storage) {
     put(out, "agent_version", vm.agent_version);
     put(out, "guest_os", vm.guest_os);
     if (vm.traffic) out.emplace("traffic", to_json(*vm.traffic));
+    put(out, "balloon_mib", vm.balloon_mib);
+    put(out, "disk_bytes_per_second", vm.disk_bytes_per_second);
+    put(out, "disk_ops_per_second", vm.disk_ops_per_second);
+    if (vm.guest_memory) out.emplace("guest_memory", to_json(*vm.guest_memory));
+    if (vm.devices) out.emplace("devices", to_json(*vm.devices));
     return out;
 }
 
@@ -149,15 +161,10 @@ Result<CreateVm> CreateVm::from_json(const json::value& value) {
     } else {
         fields.must_be("network", "\"none\", \"egress\" or \"open\"");
     }
-    if (const json::value* policy = fields.find("policy")) {
-        auto parsed = NetworkPolicy::from_json(*policy);
-        if (parsed) {
-            request.policy = std::move(*parsed);
-        } else {
-            fields.wrong("field 'policy': " + parsed.error().what);
-        }
-    }
+    read_object(fields, "policy", request.policy);
     read_ports(fields, request.ports);
+    fields.optional("disk_bytes_per_second", request.disk_bytes_per_second);
+    fields.optional("disk_ops_per_second", request.disk_ops_per_second);
     fields.optional("boot", request.boot);
     fields.optional("idempotency_key", request.idempotency_key);
     if (auto read = fields.done(); !read) return fail(std::move(read).error());
@@ -203,6 +210,8 @@ json::object to_json(const CreateVm& request, json::storage_ptr storage) {
             texts.push_back(std::to_string(port.host) + ":" + std::to_string(port.guest));
         out.emplace("ports", to_json(texts, storage));
     }
+    put(out, "disk_bytes_per_second", request.disk_bytes_per_second);
+    put(out, "disk_ops_per_second", request.disk_ops_per_second);
     if (request.boot) out.emplace("boot", true);
     if (!request.idempotency_key.empty()) out.emplace("idempotency_key", request.idempotency_key);
     return out;

@@ -8,6 +8,7 @@
 
 #include "wire/json.hpp"
 #include "wire/network.hpp"
+#include "wire/resources.hpp"
 
 namespace noid::wire {
 
@@ -43,6 +44,11 @@ struct VmInfo {
     std::optional<std::string> agent_version;
     std::optional<std::string> guest_os;
     std::optional<NetworkTraffic> traffic;
+    std::optional<std::uint64_t> balloon_mib;            // that the guest is asked to give back; not if 0
+    std::optional<std::uint64_t> disk_bytes_per_second;  // not if not limited
+    std::optional<std::uint64_t> disk_ops_per_second;
+    std::optional<GuestMemory> guest_memory;
+    std::optional<DeviceCounters> devices;
 
     [[nodiscard]] static Result<VmInfo> from_json(const json::value& value);
 };
@@ -69,6 +75,8 @@ struct CreateVm {
     Network network = Network::open;
     std::optional<NetworkPolicy> policy;  // instead of `network`: its mode and more
     std::vector<PortMapping> ports;
+    std::optional<std::uint64_t> disk_bytes_per_second;  // 0: not limited; default: the server's
+    std::optional<std::uint64_t> disk_ops_per_second;
     bool boot = false;            // boot, even if there is a template to wake from
     std::string idempotency_key;  // at most 128 bytes; the Idempotency-Key header says the same
 

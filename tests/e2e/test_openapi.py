@@ -16,7 +16,7 @@ BODIES = {
     "createVm": {"name": "-"}, "exec": {"command": ["true"]}, "signalSession": {"signal": "TERM"},
     "createUser": {"name": "openapi"}, "restore": {"checkpoint_id": "00000000000000ff"},
     "pruneCheckpoints": {"keep": 5}, "changeCheckpoint": {"label": "x"}, "fork": {"names": ["-"]},
-    "putNetwork": {"mode": "open"}, "publishPort": {"guest": 80},
+    "putNetwork": {"mode": "open"}, "publishPort": {"guest": 80}, "changeVm": {"balloon_mib": 0},
     "putLimits": {"max_vms": 3, "max_disk_mib": None},
     "putPolicy": {"checkpoint_every_s": None, "checkpoint_keep": 5, "idle_suspend_s": None},
 }

@@ -129,6 +129,10 @@ class FakeVm final : public vm::Vm, public std::enable_shared_from_this<FakeVm> 
         view_.network = std::move(settings);
         co_return Result<void>{};
     }
+    Awaitable<Result<void>> set_resources(vm::ResourceChange change) override {
+        view_.resources = change.applied_to(view_.resources);
+        co_return Result<void>{};
+    }
     Awaitable<Result<vm::NetworkNumbers>> network_numbers() override { co_return vm::NetworkNumbers{}; }
     [[nodiscard]] std::vector<vm::PublishedPort> published_ports() const override { return view_.ports; }
     // Tells no registry.

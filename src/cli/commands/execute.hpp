@@ -17,6 +17,7 @@ Awaitable<Result<int>> execute(const Context& context, Create command);
 Awaitable<Result<int>> execute(const Context& context, Destroy command);
 Awaitable<Result<int>> execute(const Context& context, List command);
 Awaitable<Result<int>> execute(const Context& context, Info command);
+Awaitable<Result<int>> execute(const Context& context, Set command);
 Awaitable<Result<int>> execute(const Context& context, Start command);
 Awaitable<Result<int>> execute(const Context& context, Stop command);
 Awaitable<Result<int>> execute(const Context& context, Pause command);

@@ -30,6 +30,28 @@ std::string describe(const wire::NetworkTraffic& traffic) {
     return text;
 }
 
+std::string describe_balloon(const wire::VmInfo& vm) {
+    auto text = fmt::format("{} MiB asked for", *vm.balloon_mib);
+    if (vm.guest_memory) text += fmt::format(", {} given back", human_size(vm.guest_memory->balloon_bytes));
+    return text;
+}
+
+std::string describe_limits(const wire::VmInfo& vm) {
+    std::string text = "disk";
+    if (vm.disk_bytes_per_second) text += fmt::format(" {}/s", human_size(*vm.disk_bytes_per_second));
+    if (vm.disk_ops_per_second) text += fmt::format(" {} operations/s", *vm.disk_ops_per_second);
+    return text;
+}
+
+std::string describe(const wire::DeviceCounters& counters) {
+    auto text = fmt::format("{} read, {} written", human_size(counters.disk_read_bytes),
+                            human_size(counters.disk_written_bytes));
+    if (counters.disk_errors > 0) text += fmt::format(", {} errors", counters.disk_errors);
+    if (counters.seccomp_faults.value_or(0) > 0)
+        text += fmt::format("; {} system calls refused", *counters.seccomp_faults);
+    return text;
+}
+
 void print_rest(const wire::VmInfo& vm) {
     print_field("Uptime", vm.uptime_s ? human_duration(*vm.uptime_s) : "");
     print_field("Address", vm.address);
@@ -51,6 +73,9 @@ void print_rest(const wire::VmInfo& vm) {
                 fmt::format(", {} available in the guest", human_size(*vm.guest_memory_available_bytes));
         print_field("Used", memory);
     }
+    if (vm.balloon_mib) print_field("Balloon", describe_balloon(vm));
+    if (vm.disk_bytes_per_second || vm.disk_ops_per_second) print_field("Limits", describe_limits(vm));
+    if (vm.devices) print_field("I/O", describe(*vm.devices));
     if (vm.traffic) print_field("Network", describe(*vm.traffic));
     if (vm.cpu_seconds) print_field("CPU", fmt::format("{:.1f} s", *vm.cpu_seconds));
     for (const auto& [key, value] : vm.labels) print_field("Label", fmt::format("{}={}", key, value));

@@ -153,6 +153,30 @@ Awaitable<Result<std::string>> FakeMachine::read_console() {
 Awaitable<Result<void>> FakeMachine::write_console(std::string_view) {
     co_return Result<void>{};
 }
+Awaitable<Result<void>> FakeMachine::set_balloon(MiB size) {
+    const std::lock_guard lock{script_->mutex};
+    if (!vmm::has_balloon(layout_)) co_return fail(Errc::unsupported, "no balloon");
+    if (script_->balloon_fails) co_return fail(*script_->balloon_fails);
+    script_->balloons[identity().pid] = size;
+    co_return Result<void>{};
+}
+Awaitable<Result<vmm::MemoryNumbers>> FakeMachine::memory_numbers() {
+    const std::lock_guard lock{script_->mutex};
+    vmm::MemoryNumbers numbers;
+    numbers.balloon = script_->balloons[identity().pid].bytes();
+    numbers.available = 815;
+    co_return numbers;
+}
+Awaitable<Result<void>> FakeMachine::set_disk_limit(vmm::DiskLimit limit) {
+    const std::lock_guard lock{script_->mutex};
+    script_->disk_limits[identity().pid] = limit;
+    co_return Result<void>{};
+}
+Awaitable<Result<vmm::DeviceNumbers>> FakeMachine::device_numbers() {
+    vmm::DeviceNumbers numbers;
+    numbers.disk_read_bytes = 1234;
+    co_return numbers;
+}
 Awaitable<vmm::Exit> FakeMachine::exited() {
     const launcher::ExitStatus status = co_await process_.exited();
     const bool terminated = status.how == launcher::ExitStatus::How::signalled && status.value == SIGTERM;
@@ -170,7 +194,7 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::start(const vmm::Machi
         const std::lock_guard lock{script_->mutex};
         if (script_->start_fails) co_return fail(*script_->start_fails);
     }
-    co_return co_await launch(spec.directory, "booted", false);
+    co_return co_await launch(spec, "booted", false);
 }
 
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::restore(const vmm::MachineSpec& spec,
@@ -182,11 +206,12 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::restore(const vmm::Mac
     }
     auto memory = read_file(spec.directory / files.memory, 1000);
     if (!memory) co_return fail(std::move(memory.error()));
-    co_return co_await launch(spec.directory, std::move(*memory), wake == Wake::paused);
+    co_return co_await launch(spec, std::move(*memory), wake == Wake::paused);
 }
 
-Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::launch(std::filesystem::path directory,
-                                                                 std::string memory, bool paused) {
+Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::launch(vmm::MachineSpec spec, std::string memory,
+                                                                 bool paused) {
+    const std::filesystem::path directory = spec.directory;
     launcher::ProcessSpec process;
     process.program = "/bin/sleep";
     process.arguments = {"infinity"};
@@ -196,6 +221,7 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::launch(std::filesystem
     {
         const std::lock_guard lock{script_->mutex};
         script_->processes.push_back(launched->identity);
+        script_->specs[launched->identity.pid] = spec;
     }
     const pid_t pid = launched->identity.pid;
     std::ofstream guest{guest_memory_file(directory, pid)};
@@ -206,13 +232,13 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::launch(std::filesystem
         (void)co_await running.stop(std::chrono::milliseconds{0});
         co_return fail(Errc::no_space, "the guest's memory cannot be written");
     }
-    co_return std::make_unique<FakeMachine>(script_, std::move(running), std::move(directory));
+    co_return std::make_unique<FakeMachine>(script_, std::move(running), spec);
 }
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::adopt(const vmm::MachineSpec& spec,
                                                                 ProcessIdentity identity) {
     auto process = launcher::Process::adopt(co_await asio::this_coro::executor, identity);
     if (!process) co_return fail(std::move(process.error()));
-    co_return std::make_unique<FakeMachine>(script_, std::move(*process), spec.directory);
+    co_return std::make_unique<FakeMachine>(script_, std::move(*process), spec);
 }
 
 Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, NetworkSettings settings) {

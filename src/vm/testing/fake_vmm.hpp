@@ -38,6 +38,11 @@ struct Script {
     std::optional<Error> save_fails;
     std::optional<Error> restore_fails;
 
+    std::optional<Error> balloon_fails;
+    std::map<pid_t, vmm::MachineSpec> specs;  // that machines were started with, by process
+    std::map<pid_t, MiB> balloons;            // that were set since
+    std::map<pid_t, vmm::DiskLimit> disk_limits;
+
     std::vector<ProcessIdentity> processes;  // all that were ever started
     std::vector<vmm::SnapshotKind> saves;
     std::set<std::string> slots;                     // lent now
@@ -57,8 +62,11 @@ struct Script {
 
 class FakeMachine final : public vmm::Machine {
   public:
-    FakeMachine(std::shared_ptr<Script> script, launcher::Process process, std::filesystem::path directory)
-        : script_{std::move(script)}, process_{std::move(process)}, directory_{std::move(directory)} {}
+    FakeMachine(std::shared_ptr<Script> script, launcher::Process process, const vmm::MachineSpec& spec)
+        : script_{std::move(script)},
+          process_{std::move(process)},
+          directory_{spec.directory},
+          layout_{spec.layout} {}
 
     [[nodiscard]] ProcessIdentity identity() const override { return process_.identity(); }
     Awaitable<Result<asio::local::stream_protocol::socket>> connect_agent() override;
@@ -67,6 +75,10 @@ class FakeMachine final : public vmm::Machine {
     Awaitable<Result<vmm::SaveReport>> save(const vmm::SnapshotFiles&, vmm::SnapshotKind) override;
     Awaitable<Result<std::string>> read_console() override;
     Awaitable<Result<void>> write_console(std::string_view bytes) override;
+    Awaitable<Result<void>> set_balloon(MiB size) override;
+    Awaitable<Result<vmm::MemoryNumbers>> memory_numbers() override;
+    Awaitable<Result<void>> set_disk_limit(vmm::DiskLimit limit) override;
+    Awaitable<Result<vmm::DeviceNumbers>> device_numbers() override;
     Awaitable<vmm::Exit> exited() override;
     Awaitable<Result<void>> kill(std::chrono::milliseconds grace) override;
 
@@ -74,6 +86,7 @@ class FakeMachine final : public vmm::Machine {
     std::shared_ptr<Script> script_;
     launcher::Process process_;
     std::filesystem::path directory_;
+    vmm::Layout layout_;
     bool greeted_ = false;
 };
 
@@ -90,8 +103,8 @@ class FakeVmm final : public vmm::Vmm {
     Awaitable<Result<std::unique_ptr<vmm::Machine>>> adopt(const vmm::MachineSpec&, ProcessIdentity) override;
 
   private:
-    Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(std::filesystem::path directory,
-                                                            std::string memory, bool paused);
+    Awaitable<Result<std::unique_ptr<vmm::Machine>>> launch(vmm::MachineSpec spec, std::string memory,
+                                                            bool paused);
 
     std::shared_ptr<Script> script_;
     vmm::Description description_{
