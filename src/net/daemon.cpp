@@ -1,30 +1,26 @@
 #include "net/daemon.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
-
-#include <sys/file.h>
 
 #include <algorithm>
 #include <array>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 
 #include "base/async.hpp"
-#include "base/fd.hpp"
-#include "base/file.hpp"
 #include "base/log.hpp"
 #include "net/diagnosis.hpp"
 #include "net/dns_forwarder.hpp"
+#include "net/firewall_watch.hpp"
 #include "net/host_rules.hpp"
 #include "net/lease_store.hpp"
 #include "net/protocol.hpp"
 #include "net/request_server.hpp"
 #include "net/slot_pool.hpp"
+#include "net/state_lock.hpp"
 #include "net/uplink.hpp"
 
 namespace noid::net {
@@ -38,20 +34,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t ethernet_mtu = 1500;
 constexpr const char* leases_directory = "leases";
 
-// Held while a daemon, or cleanup, is at work with this state directory.
-Result<Fd> take_lock(const fs::path& state_dir) {
-    std::error_code error;
-    fs::create_directories(state_dir, error);
-    if (error) return fail_errno(error.value(), "cannot make " + state_dir.string());
-    auto lock = open_file(state_dir / "lock", O_RDWR | O_CREAT, 0600);
-    if (!lock) return lock;
-    if (::flock(lock->get(), LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK) return fail(Errc::conflict, "another noid-netd runs on this host");
-        return fail_errno(errno, "cannot lock the state directory");
-    }
-    return lock;
-}
-
 std::optional<gid_t> find_group(const std::string& name) {
     std::array<char, 16 * 1024> buffer{};
     group entry{};
@@ -59,10 +41,6 @@ std::optional<gid_t> find_group(const std::string& name) {
     if (::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
         return std::nullopt;
     return found->gr_gid;
-}
-
-SlotSettings slot_settings(const NetdConfig& config, const AddressPool& pool) {
-    return {config.netns_dir, pool, blocked_networks(config.pool, config.blocked), config.max_connections};
 }
 
 std::uint32_t slot_mtu(const NetdConfig& config, const std::optional<Uplink>& uplink) {
@@ -98,6 +76,7 @@ class Daemon::Impl {
 
     Awaitable<void> wait_for_signal();
     Awaitable<void> follow_uplink();
+    Awaitable<void> keep_host_rules();
     Result<void> use_uplink();
     void keep_slots_ready();
     Awaitable<void> tidy();
@@ -124,9 +103,11 @@ class Daemon::Impl {
     // Used by the loop's thread.
     std::unique_ptr<DnsForwarder> dns_;
     std::optional<UplinkWatch> watch_;
+    std::optional<FirewallWatch> firewall_;
     std::optional<RequestServer> server_;
     asio::signal_set signals_{loop_, SIGTERM, SIGINT};
     asio::steady_timer burst_{loop_};
+    asio::steady_timer settling_{loop_};
     Clock::time_point last_acquire_;
     bool is_tidying_ = false;
     bool is_stopping_ = false;
@@ -143,6 +124,9 @@ Result<void> Daemon::Impl::prepare() {
     auto watch = UplinkWatch::open(loop_.get_executor());
     if (!watch) return fail(std::move(watch.error()));
     watch_.emplace(std::move(*watch));
+    auto firewall = FirewallWatch::open(loop_.get_executor());
+    if (!firewall) return fail(std::move(firewall.error()));
+    firewall_.emplace(std::move(*firewall));
 
     dns_ = std::make_unique<DnsForwarder>(
         loop_.get_executor(), DnsServers{config_.dns},
@@ -190,6 +174,7 @@ Result<void> Daemon::Impl::prepare() {
 void Daemon::Impl::run() {
     asio::co_spawn(loop_, server_->run(), rethrow);
     asio::co_spawn(loop_, follow_uplink(), rethrow);
+    asio::co_spawn(loop_, keep_host_rules(), rethrow);
     asio::co_spawn(loop_, wait_for_signal(), rethrow);
     keep_slots_ready();
     loop_.run();
@@ -202,6 +187,8 @@ Awaitable<void> Daemon::Impl::wait_for_signal() {
     is_stopping_ = true;
     server_->stop();
     watch_.reset();
+    firewall_.reset();
+    settling_.cancel();
     burst_.cancel();
     // A slot that is being made is finished, and heard of by the DNS service, which lives as long as the
     // loop.
@@ -238,6 +225,37 @@ Awaitable<void> Daemon::Impl::follow_uplink() {
         } else {
             log::error("cannot follow the uplink", {{"error", adapted.error().full()}});
         }
+    }
+}
+
+// Puts back what a firewall that was reloaded, or a person, took away with its own rules.
+Awaitable<void> Daemon::Impl::keep_host_rules() {
+    constexpr std::chrono::milliseconds reload{300};  // removes a lot, then adds a lot
+    constexpr std::chrono::seconds between{5};        // for a program that removes it again and again
+    const auto rest = [this](std::chrono::milliseconds time) -> Awaitable<void> {
+        settling_.expires_after(time);
+        boost::system::error_code cancelled;
+        co_await settling_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+    };
+    while (!is_stopping_) {
+        const auto removed = co_await firewall_->removed();
+        if (!removed || is_stopping_) co_return;
+        co_await rest(reload);
+        if (is_stopping_) co_return;
+        const auto mend = [this]() -> Result<bool> {
+            const auto whole = host_rules_->is_whole(host_ruleset());
+            if (!whole || *whole) return whole;
+            if (auto applied = host_rules_->apply(host_ruleset()); !applied) return fail(applied.error());
+            return false;
+        };
+        const auto was_whole = co_await in_kernel(mend);
+        if (was_whole && *was_whole) continue;
+        if (was_whole) {
+            log::warn("another program removed firewall rules of ours; they are put back");
+        } else {
+            log::error("firewall rules of ours are missing", {{"error", was_whole.error().full()}});
+        }
+        co_await rest(between);
     }
 }
 
@@ -378,7 +396,7 @@ Daemon::Daemon(std::unique_ptr<Impl> impl) : impl_{std::move(impl)} {}
 Daemon::~Daemon() = default;
 
 Result<std::unique_ptr<Daemon>> Daemon::start(asio::io_context& loop, NetdConfig config) {
-    auto lock = take_lock(config.state_dir);
+    auto lock = take_state_lock(config.state_dir);
     if (!lock) return fail(std::move(lock.error()));
     auto impl = std::make_unique<Impl>(loop, std::move(config), std::move(*lock));
     if (auto prepared = impl->prepare(); !prepared) return fail(prepared.error());
@@ -387,30 +405,6 @@ Result<std::unique_ptr<Daemon>> Daemon::start(asio::io_context& loop, NetdConfig
 
 void Daemon::run() {
     impl_->run();
-}
-
-Result<std::vector<std::string>> clean_up(const NetdConfig& config) {
-    const auto lock = take_lock(config.state_dir);
-    if (!lock) return fail(lock.error());
-    const auto pool = AddressPool::create(config.pool);
-    if (!pool) return fail(pool.error());
-    auto kernel = SlotKernel::open(slot_settings(config, *pool));
-    if (!kernel) return fail(kernel.error());
-    const auto found = kernel->find_slots();
-    if (!found) return fail(found.error());
-    std::vector<std::string> removed;
-    for (const auto& slot : *found) {
-        // A device that only has such a name is somebody else's.
-        if (!slot.has_namespace && !slot.plain_tap_of) continue;
-        if (auto gone = kernel->remove(slot.index); !gone) return fail(gone.error());
-        removed.push_back(pool->at(slot.index).name);
-    }
-    if (auto undone = HostRules{kernel->netfilter(), config.state_dir}.remove(); !undone)
-        return fail(undone.error());
-    std::error_code error;
-    fs::remove(config.socket, error);
-    fs::remove_all(config.state_dir, error);
-    return removed;
 }
 
 }  // namespace noid::net

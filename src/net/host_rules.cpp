@@ -74,6 +74,25 @@ Result<void> bring_to(const Place& place, std::vector<IptablesRule> wanted) {
     return {};
 }
 
+Result<std::string> list_own_table() {
+    return ask_nft(fmt::format("list table inet {}", table_name));
+}
+
+// Gives the table as nft lists it, before anybody else has touched it.
+Result<std::string> set_own_table(NetlinkSocket& netfilter, const HostRuleset& rules) {
+    constexpr int most_tries = 5;
+    for (int tries = 1;; ++tries) {
+        const auto before = ruleset_generation(netfilter);
+        if (!before) return fail(before.error());
+        if (auto set = run_nft(host_ruleset(rules)); !set) return fail(std::move(set.error()));
+        auto listed = list_own_table();
+        const auto after = ruleset_generation(netfilter);
+        if (!after) return fail(after.error());
+        // Ours was the one change: what was listed is what was set.
+        if ((listed && *after == *before + 1) || tries == most_tries) return listed;
+    }
+}
+
 }  // namespace
 
 struct HostRules::Before {
@@ -134,11 +153,21 @@ Result<void> HostRules::save(const Before& before) {
 
 Result<void> HostRules::apply(const HostRuleset& rules) {
     if (auto before = load_or_record(); !before) return fail(before.error());
-    if (auto set = run_nft(host_ruleset(rules)); !set) return set;
+    auto set = set_own_table(*netfilter_, rules);
+    if (!set) return fail(std::move(set.error()));
+    own_table_ = std::move(*set);
     const auto wanted = wanted_iptables_rules(rules);
     for (const Place& place : places)
         if (auto brought = bring_to(place, wanted); !brought) return brought;
     return {};
+}
+
+Result<bool> HostRules::is_whole(const HostRuleset& rules) {
+    const auto listed = list_own_table();
+    if (!listed || *listed != own_table_) return false;
+    const auto gone = missing(rules);
+    if (!gone) return fail(gone.error());
+    return gone->empty();
 }
 
 Result<void> HostRules::switch_forwarding_on() {

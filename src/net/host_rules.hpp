@@ -22,6 +22,8 @@ class HostRules {
 
     // Brings everything to what `rules` say; changes nothing that is so already.
     [[nodiscard]] Result<void> apply(const HostRuleset& rules);
+    // Whether all of it is still as the last apply() left it.
+    [[nodiscard]] Result<bool> is_whole(const HostRuleset& rules);
     // Switches IPv4 forwarding on and remembers how it was.
     [[nodiscard]] Result<void> switch_forwarding_on();
     // Undoes all of it, and removes the tables that iptables made for it.
@@ -38,6 +40,7 @@ class HostRules {
 
     NetlinkSocket* netfilter_;
     std::filesystem::path state_dir_;
+    std::string own_table_;  // as nft listed it after the last apply()
 };
 
 // The rules for this uplink; none without one.

@@ -121,13 +121,22 @@ Result<std::vector<std::string>> list_chains(NetlinkSocket& netfilter, int famil
 }  // namespace
 
 Result<void> run_nft(const std::string& commands) {
+    if (auto output = ask_nft(commands); !output) return fail(std::move(output.error()));
+    return {};
+}
+
+Result<std::string> ask_nft(const std::string& commands) {
     Context context{nft_ctx_new(NFT_CTX_DEFAULT)};
     if (!context) return fail(Errc::internal, "cannot start libnftables");
     nft_ctx_buffer_output(context.get());
     nft_ctx_buffer_error(context.get());
-    Result<void> result;
-    if (nft_run_cmd_from_buffer(context.get(), commands.c_str()) != 0)
+    Result<std::string> result;
+    if (nft_run_cmd_from_buffer(context.get(), commands.c_str()) == 0) {
+        const char* const output = nft_ctx_get_output_buffer(context.get());
+        result = output == nullptr ? "" : output;
+    } else {
         result = fail(Errc::internal, "nftables: " + first_line(nft_ctx_get_error_buffer(context.get())));
+    }
     close_later(std::move(context));
     return result;
 }
@@ -180,6 +189,18 @@ Result<std::vector<LearnedAddress>> list_set(NetlinkSocket& netfilter, const std
     });
     if (!listed) return fail(listed.error());
     return addresses;
+}
+
+Result<std::uint32_t> ruleset_generation(NetlinkSocket& netfilter) {
+    std::uint32_t generation = 0;
+    auto asked = netfilter.query(make_message(NFT_MSG_GETGEN, 0, NFPROTO_UNSPEC),
+                                 "ask for the rules' generation", [&](const nlmsghdr& header) {
+                                     std::array<nlattr*, NFTA_GEN_MAX + 1> fields{};
+                                     if (parse(header, fields) && fields[NFTA_GEN_ID] != nullptr)
+                                         generation = ntohl(nla_get_u32(fields[NFTA_GEN_ID]));
+                                 });
+    if (!asked) return fail(asked.error());
+    return generation;
 }
 
 Result<bool> has_table(NetlinkSocket& netfilter, int family, const std::string& table) {

@@ -15,6 +15,8 @@ namespace noid::net {
 // Runs commands of the nft language in the calling thread's namespace, all or none of them, through
 // libnftables; no program is started. One thread at a time. The error has nft's own words.
 [[nodiscard]] Result<void> run_nft(const std::string& commands);
+// Gives what nft would print.
+[[nodiscard]] Result<std::string> ask_nft(const std::string& commands);
 
 // The following speak netlink themselves, because they run often. `netfilter` is a NETLINK_NETFILTER
 // socket in the namespace meant.
@@ -34,6 +36,8 @@ struct CounterValue {
 [[nodiscard]] Result<std::vector<LearnedAddress>> list_set(NetlinkSocket& netfilter, const std::string& table,
                                                            const std::string& set);
 
+// Grows by one with every change to nftables in the socket's namespace.
+[[nodiscard]] Result<std::uint32_t> ruleset_generation(NetlinkSocket& netfilter);
 [[nodiscard]] Result<bool> has_table(NetlinkSocket& netfilter, int family, const std::string& table);
 // Removes the table with these chains, but only if there is no rule and nothing else in it; true if it
 // is gone. The kernel checks this, so nothing that somebody adds at the same time is lost.

@@ -85,6 +85,10 @@ Result<Fd> bind_dns(int type) {
 
 }  // namespace
 
+SlotSettings slot_settings(const NetdConfig& config, const AddressPool& pool) {
+    return {config.netns_dir, pool, blocked_networks(config.pool, config.blocked), config.max_connections};
+}
+
 Result<SlotKernel> SlotKernel::open(SlotSettings settings) {
     auto route = NetlinkSocket::open(NETLINK_ROUTE);
     if (!route) return fail(std::move(route.error()));

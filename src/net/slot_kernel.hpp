@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/fd.hpp"
+#include "net/netd_config.hpp"
 #include "net/netlink.hpp"
 #include "net/policy.hpp"
 #include "net/protocol.hpp"
@@ -23,6 +24,8 @@ struct SlotSettings {
     std::vector<Ipv4Network> blocked;  // as blocked_networks() gives them
     std::uint32_t max_connections = 8192;
 };
+
+[[nodiscard]] SlotSettings slot_settings(const NetdConfig& config, const AddressPool& pool);
 
 // Where a slot's guest asks for names: sockets at the inner gateway's port 53, not blocking.
 struct DnsSockets {

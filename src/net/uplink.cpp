@@ -2,14 +2,12 @@
 
 #include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 
-#include "base/fd.hpp"
 #include "net/links.hpp"
+#include "net/netlink_events.hpp"
 
 namespace noid::net {
 
@@ -61,38 +59,14 @@ Result<std::optional<Uplink>> find_uplink(NetlinkSocket& route, const std::strin
 }
 
 Result<UplinkWatch> UplinkWatch::open(asio::any_io_executor executor) {
-    Fd socket{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)};
-    if (!socket) return fail_errno(errno, "cannot watch the routes");
-    sockaddr_nl address{};
-    address.nl_family = AF_NETLINK;
-    address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_ROUTE;
-    if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        return fail_errno(errno, "cannot watch the routes");
-    return UplinkWatch{asio::posix::stream_descriptor{std::move(executor), socket.release()}};
-}
-
-// Reads all that has happened; true if some of it matters.
-bool UplinkWatch::drain(const std::optional<Uplink>& current) {
-    bool relevant = false;
-    alignas(nlmsghdr) std::array<char, 32 * 1024> buffer{};
-    while (true) {
-        const ssize_t got = ::recv(socket_.native_handle(), buffer.data(), buffer.size(), 0);
-        if (got < 0 && errno == EINTR) continue;
-        // More happened than the socket could hold: anything may have.
-        if (got < 0 && errno == ENOBUFS) {
-            relevant = true;
-            continue;
-        }
-        if (got < 0) return relevant;
-        auto left = static_cast<unsigned>(got);
-        for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
-             header = NLMSG_NEXT(header, left))
-            relevant |= is_relevant(*header, current);
-    }
+    auto socket = open_netlink_events(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_ROUTE, "the routes");
+    if (!socket) return fail(std::move(socket.error()));
+    return UplinkWatch{asio::posix::stream_descriptor{std::move(executor), socket->release()}};
 }
 
 Awaitable<Result<void>> UplinkWatch::changed(std::optional<Uplink> current) {
-    while (!drain(current)) {
+    const auto matters = [&](const nlmsghdr& header) { return is_relevant(header, current); };
+    while (!drain_netlink_events(socket_.native_handle(), matters)) {
         boost::system::error_code error;
         co_await socket_.async_wait(asio::posix::stream_descriptor::wait_read,
                                     asio::redirect_error(asio::use_awaitable, error));

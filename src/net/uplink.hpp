@@ -35,8 +35,6 @@ class UplinkWatch {
   private:
     explicit UplinkWatch(asio::posix::stream_descriptor socket) : socket_{std::move(socket)} {}
 
-    bool drain(const std::optional<Uplink>& current);
-
     asio::posix::stream_descriptor socket_;
 };
 
