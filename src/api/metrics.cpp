@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
+#include <vector>
 
 namespace noid::api {
 
@@ -18,6 +20,62 @@ void append_value(std::string& page, std::string_view name, std::string_view typ
                   T value) {
     append_head(page, name, type, help);
     fmt::format_to(std::back_inserter(page), "{} {}\n", name, value);
+}
+
+// As the format wants it between quotes.
+std::string label_value(std::string_view text) {
+    std::string escaped;
+    for (const char c : text) {
+        if (c == '\\' || c == '"') escaped += '\\';
+        escaped += c == '\n' ? ' ' : c;
+    }
+    return escaped;
+}
+
+struct NetworkMetric {
+    std::string_view name;  // after noid_network_ or noid_vm_network_
+    std::string_view help;
+    std::uint64_t (*value)(const vm::NetworkNumbers&);
+};
+using Numbers = const vm::NetworkNumbers&;
+constexpr std::array network_metrics{
+    NetworkMetric{"sent_bytes", "Sent by guests.", [](Numbers n) { return n.sent.bytes; }},
+    NetworkMetric{"sent_packets", "Sent by guests.", [](Numbers n) { return n.sent.packets; }},
+    NetworkMetric{"received_bytes", "Received by guests.", [](Numbers n) { return n.received.bytes; }},
+    NetworkMetric{"received_packets", "Received by guests.", [](Numbers n) { return n.received.packets; }},
+    NetworkMetric{"dropped_packets", "Dropped: forged, or towards what no guest may reach.",
+                  [](Numbers n) { return n.forged.packets + n.isolated.packets; }},
+    NetworkMetric{"denied_packets", "Refused by the policies of VMs.",
+                  [](Numbers n) { return n.denied.packets; }},
+    NetworkMetric{"connections", "Open connections of guests.",
+                  [](Numbers n) { return std::uint64_t{n.connections}; }},
+};
+
+void append_networks(std::string& page, const vm::EngineNumbers& numbers, const std::string* reader) {
+    if (!numbers.network) return;
+    for (const auto& metric : network_metrics)
+        append_value(page, fmt::format("noid_network_{}", metric.name), "gauge", metric.help,
+                     metric.value(*numbers.network));
+    std::vector<const vm::VmNetworkNumbers*> named;
+    std::size_t unnamed = 0;
+    for (const auto& each : numbers.networks) {
+        if (reader != nullptr && each.user != *reader) continue;
+        if (named.size() < Metrics::most_vms_named) {
+            named.push_back(&each);
+        } else {
+            ++unnamed;
+        }
+    }
+    for (const auto& metric : network_metrics) {
+        const std::string name = fmt::format("noid_vm_network_{}", metric.name);
+        append_head(page, name, "gauge", metric.help);
+        for (const auto* each : named) {
+            fmt::format_to(std::back_inserter(page), "{}{{user=\"{}\",vm=\"{}\"}} {}\n", name,
+                           label_value(each->user), label_value(each->vm), metric.value(each->numbers));
+        }
+    }
+    append_value(page, "noid_vm_network_unnamed", "gauge",
+                 "VMs with a network that are too many to be named here.", unnamed);
 }
 
 }  // namespace
@@ -47,7 +105,7 @@ void Metrics::count_request(unsigned status) noexcept {
     if (status < requests_.size()) requests_[status].fetch_add(1, std::memory_order_relaxed);
 }
 
-std::string Metrics::page(const vm::EngineNumbers& numbers) {
+std::string Metrics::page(const vm::EngineNumbers& numbers, const std::string* reader) {
     std::string page;
     append_value(page, "noid_vms_total", "gauge", "VMs that exist.", numbers.vms_total);
     append_value(page, "noid_vms_running", "gauge", "VMs that run.", numbers.vms_running);
@@ -71,20 +129,7 @@ std::string Metrics::page(const vm::EngineNumbers& numbers) {
     append_value(page, "noid_cpu_seconds", "gauge", "CPU time used by the VMs that exist.",
                  numbers.cpu_seconds);
     append_value(page, "noid_disk_usage_bytes", "gauge", "Disk space used by VMs.", numbers.disk_bytes);
-    if (const auto& network = numbers.network) {
-        const auto append = [&](std::string_view name, std::string_view help, std::uint64_t value) {
-            append_value(page, name, "gauge", help, value);
-        };
-        append("noid_network_sent_bytes", "Sent by the guests that run.", network->sent.bytes);
-        append("noid_network_sent_packets", "Sent by the guests that run.", network->sent.packets);
-        append("noid_network_received_bytes", "Received by the guests that run.", network->received.bytes);
-        append("noid_network_received_packets", "Received by the guests that run.",
-               network->received.packets);
-        append("noid_network_dropped_packets", "Dropped: forged, or towards what no guest may reach.",
-               network->forged.packets + network->isolated.packets);
-        append("noid_network_denied_packets", "Refused by the policies of VMs.", network->denied.packets);
-        append("noid_network_connections", "Open connections of guests.", network->connections);
-    }
+    append_networks(page, numbers, reader);
     append_head(page, "noid_api_requests_total", "counter", "Requests answered, by status.");
     std::uint64_t errors = 0;
     for (std::size_t status = 100; status < requests_.size(); ++status) {

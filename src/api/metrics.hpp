@@ -33,8 +33,10 @@ class Metrics {
     std::atomic<std::int64_t> connections{0};
     std::atomic<std::int64_t> web_sockets{0};
 
-    // The page in Prometheus' text format, version 0.0.4.
-    [[nodiscard]] std::string page(const vm::EngineNumbers& numbers);
+    // The page in Prometheus' text format, version 0.0.4. What has a VM's name in it is only of the VMs of
+    // `reader`; nullptr: of all. It is at most `most_vms_named` VMs; the page says how many more there are.
+    [[nodiscard]] std::string page(const vm::EngineNumbers& numbers, const std::string* reader);
+    static constexpr std::size_t most_vms_named = 1000;
 
   private:
     std::array<std::atomic<std::uint64_t>, 600> requests_{};  // by status

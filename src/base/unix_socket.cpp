@@ -25,17 +25,21 @@ Result<sockaddr_un> address_in(const Fd& directory, const std::string& name) {
 }  // namespace
 
 Result<Fd> listen_unix_at(const Fd& directory, const std::string& name, int backlog) {
-    const auto address = address_in(directory, name);
+    const std::string unfinished = name + ".new";
+    const auto address = address_in(directory, unfinished);
     if (!address) return fail(address.error());
     Fd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (!socket) return fail_errno(errno, "cannot make a socket");
-    if (::unlinkat(directory.get(), name.c_str(), 0) != 0 && errno != ENOENT)
-        return fail_errno(errno, "cannot remove the old socket " + name);
+    if (::unlinkat(directory.get(), unfinished.c_str(), 0) != 0 && errno != ENOENT)
+        return fail_errno(errno, "cannot remove the old socket " + unfinished);
     // On Linux, bind() creates the file with the socket's own mode: no moment in which others may connect.
     if (::fchmod(socket.get(), 0600) != 0) return fail_errno(errno, "cannot set the mode of socket " + name);
     if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
         return fail_errno(errno, "cannot bind socket " + name);
     if (::listen(socket.get(), backlog) != 0) return fail_errno(errno, "cannot listen at socket " + name);
+    // Whoever waits for the name to appear can connect at once.
+    if (::renameat(directory.get(), unfinished.c_str(), directory.get(), name.c_str()) != 0)
+        return fail_errno(errno, "cannot put socket " + name + " in place");
     return socket;
 }
 

@@ -19,6 +19,7 @@
 #include "net/lease_store.hpp"
 #include "net/protocol.hpp"
 #include "net/request_server.hpp"
+#include "net/sleeping_guests.hpp"
 #include "net/slot_pool.hpp"
 #include "net/state_lock.hpp"
 #include "net/uplink.hpp"
@@ -53,6 +54,11 @@ void rethrow(std::exception_ptr thrown) {
     if (thrown) std::rethrow_exception(thrown);
 }
 
+Awaitable<RequestServer::Answer> whole_answer(Awaitable<std::string> line) {
+    std::string text = co_await std::move(line);
+    co_return RequestServer::Answer{std::move(text)};
+}
+
 }  // namespace
 
 class Daemon::Impl {
@@ -82,7 +88,9 @@ class Daemon::Impl {
     Awaitable<void> tidy();
     Awaitable<void> until_burst_is_over();
 
-    Awaitable<std::string> handle(std::string line, uid_t user);
+    Awaitable<RequestServer::Answer> handle(std::string line, uid_t user);
+    Awaitable<RequestServer::Answer> watch(WatchRequest request, uid_t user);
+    void tell(SlotEvent event);
     Awaitable<std::string> perform(SetupRequest request, uid_t user);
     Awaitable<std::string> perform(TeardownRequest request, uid_t user);
     Awaitable<std::string> perform(StatusRequest request, uid_t user);
@@ -91,6 +99,8 @@ class Daemon::Impl {
     Awaitable<std::string> perform(PolicyRequest request, uid_t user);
     Awaitable<std::string> perform(StatsRequest request, uid_t user);
     Awaitable<std::string> perform(RetainRequest request, uid_t user);
+    Awaitable<std::string> perform(SleepRequest request, uid_t user);
+    Awaitable<std::string> perform(AwakeRequest request, uid_t user);
     Awaitable<std::string> perform(DoctorRequest request, uid_t user);
 
     asio::io_context& loop_;
@@ -102,6 +112,7 @@ class Daemon::Impl {
     std::optional<Uplink> uplink_;
     // Used by the loop's thread.
     std::unique_ptr<DnsForwarder> dns_;
+    SleepingGuests sleeping_{loop_.get_executor()};
     std::optional<UplinkWatch> watch_;
     std::optional<FirewallWatch> firewall_;
     std::optional<RequestServer> server_;
@@ -140,7 +151,7 @@ Result<void> Daemon::Impl::prepare() {
         SlotPool::Settings{config_.ready, ethernet_mtu, {inner::gateway}}, [this](SlotEvent event) {
             // In the order in which they happen, from whichever thread.
             asio::post(loop_, [this, event = std::make_shared<SlotEvent>(std::move(event))] {
-                dns_->handle(std::move(*event));
+                tell(std::move(*event));
             });
         });
     host_rules_ = std::make_unique<HostRules>(pool_->kernel().netfilter(), config_.state_dir);
@@ -169,6 +180,15 @@ Result<void> Daemon::Impl::prepare() {
                             {"leased", std::to_string(counts.leased)},
                             {"pool", config_.pool.to_string()}});
     return {};
+}
+
+// The DNS service needs to know who is there, the watch who is not to be woken any more.
+void Daemon::Impl::tell(SlotEvent event) {
+    const auto to_watch = [&](auto& each) {
+        if constexpr (requires { sleeping_.handle(std::move(each)); }) sleeping_.handle(std::move(each));
+    };
+    std::visit(to_watch, event);
+    dns_->handle(std::move(event));
 }
 
 void Daemon::Impl::run() {
@@ -237,10 +257,13 @@ Awaitable<void> Daemon::Impl::keep_host_rules() {
         boost::system::error_code cancelled;
         co_await settling_.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
     };
+    bool is_mended = true;
     while (!is_stopping_) {
-        const auto removed = co_await firewall_->removed();
-        if (!removed || is_stopping_) co_return;
-        co_await rest(reload);
+        if (is_mended) {
+            const auto removed = co_await firewall_->removed();
+            if (!removed) co_return;
+            co_await rest(reload);
+        }
         if (is_stopping_) co_return;
         const auto mend = [this]() -> Result<bool> {
             const auto whole = host_rules_->is_whole(host_ruleset());
@@ -249,8 +272,9 @@ Awaitable<void> Daemon::Impl::keep_host_rules() {
             return false;
         };
         const auto was_whole = co_await in_kernel(mend);
-        if (was_whole && *was_whole) continue;
-        if (was_whole) {
+        is_mended = was_whole.has_value();
+        if (is_mended && *was_whole) continue;
+        if (is_mended) {
             log::warn("another program removed firewall rules of ours; they are put back");
         } else {
             log::error("firewall rules of ours are missing", {{"error", was_whole.error().full()}});
@@ -290,11 +314,48 @@ Awaitable<void> Daemon::Impl::until_burst_is_over() {
     }
 }
 
-Awaitable<std::string> Daemon::Impl::handle(std::string line, uid_t user) {
+Awaitable<RequestServer::Answer> Daemon::Impl::handle(std::string line, uid_t user) {
+    using Answer = RequestServer::Answer;
     auto request = parse_request(line);
-    if (!request) co_return error_reply(request.error(), ErrorShape::plain);
-    const auto answer = [&](auto& operation) { return perform(std::move(operation), user); };
+    if (!request) co_return Answer{error_reply(request.error(), ErrorShape::plain)};
+    const auto answer = [&](auto& operation) -> Awaitable<Answer> {
+        if constexpr (std::is_same_v<std::decay_t<decltype(operation)>, WatchRequest>) {
+            return watch(std::move(operation), user);
+        } else {
+            return whole_answer(perform(std::move(operation), user));
+        }
+    };
     co_return co_await std::visit(answer, *request);
+}
+
+Awaitable<RequestServer::Answer> Daemon::Impl::watch(WatchRequest request, uid_t user) {
+    using Answer = RequestServer::Answer;
+    auto feed = sleeping_.watch(user, request.holder.server);
+    if (!feed) co_return Answer{error_reply(feed.error(), ErrorShape::with_code)};
+    std::vector<std::string> lost;
+    for (const auto& vm : request.asleep) {
+        const auto work = [&] { return pool_->sleep(vm, user); };
+        const auto asleep = co_await in_kernel(work);
+        if (asleep) continue;
+        if (asleep.error().code == Errc::not_found) {
+            lost.push_back(vm);
+        } else {
+            log::error("cannot watch over a VM", {{"vm", vm}, {"error", asleep.error().full()}});
+        }
+    }
+    co_return Answer{watch_reply(lost), std::move(*feed)};
+}
+
+Awaitable<std::string> Daemon::Impl::perform(SleepRequest request, uid_t user) {
+    const auto work = [&] { return pool_->sleep(request.vm, user); };
+    const auto asleep = co_await in_kernel(work);
+    co_return asleep ? done_reply() : error_reply(asleep.error(), ErrorShape::with_code);
+}
+
+Awaitable<std::string> Daemon::Impl::perform(AwakeRequest request, uid_t user) {
+    const auto work = [&] { return pool_->awake(request.vm, user); };
+    const auto awake = co_await in_kernel(work);
+    co_return awake ? done_reply() : error_reply(awake.error(), ErrorShape::with_code);
 }
 
 Awaitable<std::string> Daemon::Impl::perform(SetupRequest request, uid_t user) {

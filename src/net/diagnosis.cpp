@@ -115,8 +115,8 @@ std::vector<Finding> diagnose_daemon(const HostRuleset& rules, const SlotPool::C
                         missing->front().chain, missing->front().match_and_target),
             "somebody removed them; restart noid-netd"));
     }
-    const auto found =
-        fmt::format("{} of {} in use, {} ready", counts.leased + counts.plain, counts.total, counts.ready);
+    const auto found = fmt::format("{} of {} in use ({} by suspended VMs), {} ready",
+                                   counts.leased + counts.plain, counts.total, counts.asleep, counts.ready);
     findings.push_back(counts.leased + counts.plain < counts.total
                            ? good("slots", found)
                            : warning("slots", found, "no VM can be made; use a larger 'pool' in netd.toml"));

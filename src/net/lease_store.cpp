@@ -31,6 +31,7 @@ std::string to_text(const Lease& lease) {
                         {"run", lease.holder.run},
                         {"guest_mac", to_string(lease.guest_mac)},
                         {"policy", lease.policy.to_json()}};
+    if (lease.asleep) object["asleep"] = true;
     return json::serialize(object);
 }
 
@@ -45,6 +46,7 @@ Result<Lease> parse_lease(std::string_view text) {
     fields.optional("server", lease.holder.server);
     fields.optional("run", lease.holder.run);
     fields.required("guest_mac", mac);
+    fields.optional("asleep", lease.asleep);
     const json::value* policy = fields.find("policy");
     const auto parsed_mac = parse_mac(mac);
     if (policy == nullptr || !parsed_mac) fields.wrong("no policy or no MAC");

@@ -22,6 +22,7 @@ struct Lease {
     Holder holder;
     Mac guest_mac = inner::guest_mac;
     Policy policy;
+    bool asleep = false;  // its VM is suspended and is to wake when somebody sends to it
 };
 
 // The leases as files, one a slot, so that a daemon that starts again knows whom its slots belong to.

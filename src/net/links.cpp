@@ -242,6 +242,16 @@ NetlinkRequest set_neighbour_request(int number, Ipv4 address, const Mac& mac) {
     return {std::move(message), "set the neighbour " + address.to_string()};
 }
 
+NetlinkRequest forget_neighbour_request(int number, Ipv4 address) {
+    auto message = make_message(RTM_DELNEIGH, 0);
+    ndmsg header{};
+    header.ndm_family = AF_INET;
+    header.ndm_ifindex = number;
+    put_header(*message, header);
+    put(*message, NDA_DST, wire_order(address));
+    return {std::move(message), "forget the neighbour " + address.to_string()};
+}
+
 Result<void> limit_rate(NetlinkSocket& route, int number, std::uint64_t bytes_per_second) {
     tcmsg header{};
     header.tcm_family = AF_UNSPEC;

@@ -36,6 +36,8 @@ struct Device {
 [[nodiscard]] NetlinkRequest add_default_route_request(Ipv4 gateway, int number);
 // The kernel never asks who has this address: it is at `mac`. Replaces an older entry.
 [[nodiscard]] NetlinkRequest set_neighbour_request(int number, Ipv4 address, const Mac& mac);
+// The kernel asks who has this address, and holds what is sent to it until somebody answers.
+[[nodiscard]] NetlinkRequest forget_neighbour_request(int number, Ipv4 address);
 // What leaves through the device is held to this many bytes per second; 0: unlimited.
 [[nodiscard]] Result<void> limit_rate(NetlinkSocket& route, int number, std::uint64_t bytes_per_second);
 

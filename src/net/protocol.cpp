@@ -137,6 +137,17 @@ Result<Request> parse_retain(const json::value& value) {
     return request;
 }
 
+Result<Request> parse_watch(const json::value& value) {
+    WatchRequest request;
+    wire::FieldReader fields{value};
+    fields.optional("asleep", request.asleep);
+    read_holder(fields, request.holder);
+    if (request.holder.server.empty()) fields.must_be("server", "there");
+    if (auto read = fields.done(); !read) return invalid_request(read.error());
+    if (request.asleep.size() > max_slots) return fail(Errc::too_large, "invalid request: too many VMs");
+    return request;
+}
+
 std::string line_of(json::object object) {
     return json::serialize(object);
 }
@@ -220,6 +231,9 @@ Result<Request> parse_request(std::string_view line) {
     if (op == "policy") return parse_policy_request(*value);
     if (op == "stats") return parse_vm<StatsRequest>(*value);
     if (op == "retain") return parse_retain(*value);
+    if (op == "sleep") return parse_vm<SleepRequest>(*value);
+    if (op == "awake") return parse_vm<AwakeRequest>(*value);
+    if (op == "watch") return parse_watch(*value);
     if (op == "doctor") return DoctorRequest{};
     return fail(Errc::invalid, fmt::format("unknown op: {:.64}", op));
 }
@@ -249,6 +263,21 @@ std::string to_line(const StatsRequest& request) {
 
 std::string to_line(const RetainRequest& request) {
     json::object object{{"op", "retain"}, {"vms", json::array(request.vms.begin(), request.vms.end())}};
+    add_holder(object, request.holder);
+    return line_of(std::move(object));
+}
+
+std::string to_line(const SleepRequest& request) {
+    return line_of({{"op", "sleep"}, {"vm", request.vm}});
+}
+
+std::string to_line(const AwakeRequest& request) {
+    return line_of({{"op", "awake"}, {"vm", request.vm}});
+}
+
+std::string to_line(const WatchRequest& request) {
+    json::object object{{"op", "watch"},
+                        {"asleep", json::array(request.asleep.begin(), request.asleep.end())}};
     add_holder(object, request.holder);
     return line_of(std::move(object));
 }
@@ -304,6 +333,7 @@ std::string stats_reply(const std::vector<VmStats>& stats) {
                                    {"index", each.index},
                                    {"guest_ip", each.guest_ip.to_string()},
                                    {"mode", name_of(each.mode)},
+                                   {"asleep", each.asleep},
                                    {"sent", traffic_to_json(each.sent)},
                                    {"received", traffic_to_json(each.received)},
                                    {"forged", traffic_to_json(each.forged)},
@@ -316,6 +346,14 @@ std::string stats_reply(const std::vector<VmStats>& stats) {
 
 std::string retain_reply(const std::vector<std::string>& released) {
     return line_of({{"ok", true}, {"released", json::array(released.begin(), released.end())}});
+}
+
+std::string watch_reply(const std::vector<std::string>& lost) {
+    return line_of({{"ok", true}, {"lost", json::array(lost.begin(), lost.end())}});
+}
+
+std::string knock_line(const std::string& vm) {
+    return line_of({{"knock", vm}});
 }
 
 std::string doctor_reply(const std::vector<Finding>& findings) {
@@ -400,6 +438,7 @@ Result<std::vector<VmStats>> parse_stats_reply(std::string_view line) {
         fields.required("index", vm.index);
         read_address(fields, "guest_ip", vm.guest_ip);
         fields.required("mode", mode);
+        fields.optional("asleep", vm.asleep);
         for (const Mode candidate : {Mode::none, Mode::egress, Mode::open})
             if (name_of(candidate) == mode) vm.mode = candidate;
         read_traffic(fields, "sent", vm.sent);
@@ -422,6 +461,32 @@ Result<std::vector<std::string>> parse_retain_reply(std::string_view line) {
     fields.required("released", released);
     if (auto read = fields.done(); !read) return not_understood(read.error());
     return released;
+}
+
+Result<void> parse_done_reply(std::string_view line) {
+    const auto value = parse_reply(line);
+    if (!value) return fail(value.error());
+    return {};
+}
+
+Result<std::vector<std::string>> parse_watch_reply(std::string_view line) {
+    const auto value = parse_reply(line);
+    if (!value) return fail(value.error());
+    std::vector<std::string> lost;
+    wire::FieldReader fields{*value};
+    fields.required("lost", lost);
+    if (auto read = fields.done(); !read) return not_understood(read.error());
+    return lost;
+}
+
+Result<std::string> parse_knock_line(std::string_view line) {
+    const auto value = wire::parse_json(line);
+    if (!value) return not_understood(value.error());
+    std::string vm;
+    wire::FieldReader fields{*value};
+    fields.required("knock", vm);
+    if (auto read = fields.done(); !read) return not_understood(read.error());
+    return vm;
 }
 
 Result<std::vector<Finding>> parse_doctor_reply(std::string_view line) {

@@ -65,10 +65,25 @@ struct RetainRequest {
     Holder holder;
     std::vector<std::string> vms;
 };
+// The VM is suspended and keeps its slot: packets to it are held for a while, and whoever watches is told.
+struct SleepRequest {
+    std::string vm;
+};
+// It runs again: gives it what was held.
+struct AwakeRequest {
+    std::string vm;
+};
+// Tells one server, for as long as the connection lasts, which of its sleeping VMs somebody sends to: each in
+// a line of its own (knock_line()), at most every 10 s. A newer watch of the same server ends the older one.
+struct WatchRequest {
+    Holder holder;                    // `server` is needed
+    std::vector<std::string> asleep;  // these sleep; as if sleep had been asked for each
+};
 struct DoctorRequest {};
 
-using Request = std::variant<SetupRequest, TeardownRequest, StatusRequest, AcquireRequest, ReleaseRequest,
-                             PolicyRequest, StatsRequest, RetainRequest, DoctorRequest>;
+using Request =
+    std::variant<SetupRequest, TeardownRequest, StatusRequest, AcquireRequest, ReleaseRequest, PolicyRequest,
+                 StatsRequest, RetainRequest, SleepRequest, AwakeRequest, WatchRequest, DoctorRequest>;
 
 [[nodiscard]] Result<Request> parse_request(std::string_view line);
 // Without the newline. The oldest three are not written: nobody here asks them.
@@ -77,6 +92,9 @@ using Request = std::variant<SetupRequest, TeardownRequest, StatusRequest, Acqui
 [[nodiscard]] std::string to_line(const PolicyRequest& request);
 [[nodiscard]] std::string to_line(const StatsRequest& request);
 [[nodiscard]] std::string to_line(const RetainRequest& request);
+[[nodiscard]] std::string to_line(const SleepRequest& request);
+[[nodiscard]] std::string to_line(const AwakeRequest& request);
+[[nodiscard]] std::string to_line(const WatchRequest& request);
 [[nodiscard]] std::string to_line(const DoctorRequest& request);
 
 // A slot as its VM's owner needs it.
@@ -100,6 +118,7 @@ struct VmStats {
     std::uint32_t index = 0;
     Ipv4 guest_ip;
     Mode mode = Mode::open;
+    bool asleep = false;
     Traffic sent;  // by the guest
     Traffic received;
     Traffic forged;                 // dropped: not the guest's own source address, or no IPv4
@@ -133,6 +152,9 @@ struct SetupReply {
 [[nodiscard]] std::string policy_reply(const Policy& policy);
 [[nodiscard]] std::string stats_reply(const std::vector<VmStats>& stats);
 [[nodiscard]] std::string retain_reply(const std::vector<std::string>& released);
+// `lost`: of the VMs that were said to sleep, those that have no slot (any more).
+[[nodiscard]] std::string watch_reply(const std::vector<std::string>& lost);
+[[nodiscard]] std::string knock_line(const std::string& vm);
 [[nodiscard]] std::string doctor_reply(const std::vector<Finding>& findings);
 // Replies to the oldest operations, and to what is no request, have no code: that says `invalid`.
 enum class ErrorShape : std::uint8_t { plain, with_code };
@@ -145,6 +167,9 @@ enum class ErrorShape : std::uint8_t { plain, with_code };
 [[nodiscard]] Result<Policy> parse_policy_reply(std::string_view line);
 [[nodiscard]] Result<std::vector<VmStats>> parse_stats_reply(std::string_view line);
 [[nodiscard]] Result<std::vector<std::string>> parse_retain_reply(std::string_view line);
+[[nodiscard]] Result<void> parse_done_reply(std::string_view line);
+[[nodiscard]] Result<std::vector<std::string>> parse_watch_reply(std::string_view line);
+[[nodiscard]] Result<std::string> parse_knock_line(std::string_view line);
 [[nodiscard]] Result<std::vector<Finding>> parse_doctor_reply(std::string_view line);
 
 }  // namespace noid::net

@@ -51,6 +51,12 @@ TEST(Request, WrittenAndReadAgainIsTheSame) {
     const auto retain = parse<RetainRequest>(to_line(RetainRequest{{"server", "run"}, {"a", "b"}}));
     EXPECT_EQ(retain.vms.size(), 2U);
     EXPECT_EQ(retain.holder, (Holder{"server", "run"}));
+    EXPECT_EQ(parse<SleepRequest>(to_line(SleepRequest{"v"})).vm, "v");
+    EXPECT_EQ(parse<AwakeRequest>(to_line(AwakeRequest{"v"})).vm, "v");
+    const auto watch = parse<WatchRequest>(to_line(WatchRequest{{"server", "run"}, {"a", "b"}}));
+    EXPECT_EQ(watch.asleep, (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(watch.holder, (Holder{"server", "run"}));
+    EXPECT_NE(refusal(R"({"op":"watch","asleep":[]})").find("server"), std::string::npos);
     parse<DoctorRequest>(to_line(DoctorRequest{}));
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
@@ -102,8 +103,16 @@ Result<RequestServer> RequestServer::open(asio::any_io_executor executor, const 
 void RequestServer::stop() {
     boost::system::error_code ignored;
     acceptor_.close(ignored);
-    for (auto& session : sessions_)
+    for (auto& session : sessions_) {
         if (session.is_silent) session.socket.close(ignored);
+        if (session.feed) session.feed->close();
+    }
+}
+
+bool RequestServer::is_full() const {
+    const auto asking =
+        std::count_if(sessions_.begin(), sessions_.end(), [](const Session& each) { return !each.feed; });
+    return static_cast<std::size_t>(asking) >= max_sessions;
 }
 
 Awaitable<void> RequestServer::wait_for_an_end() {
@@ -123,7 +132,7 @@ void RequestServer::make_room() {
 
 Awaitable<void> RequestServer::run() {
     while (acceptor_.is_open()) {
-        while (sessions_.size() >= max_sessions) co_await wait_for_an_end();
+        while (is_full()) co_await wait_for_an_end();
         boost::system::error_code error;
         Socket socket{acceptor_.get_executor()};
         co_await acceptor_.async_accept(socket, asio::redirect_error(asio::use_awaitable, error));
@@ -142,7 +151,7 @@ Awaitable<void> RequestServer::run() {
             sessions_.erase(session);
             session_ended_->cancel();
         });
-        if (sessions_.size() >= max_sessions) make_room();
+        if (is_full()) make_room();
     }
     while (!sessions_.empty()) co_await wait_for_an_end();
 }
@@ -152,26 +161,57 @@ Awaitable<void> RequestServer::serve(Sessions::iterator session) {
     session->is_silent = false;
     if (!session->socket.is_open() || (line && line->empty())) co_return;
     if (!line && line.error().code == Errc::timed_out) co_return;
-    std::string reply;
+    Answer reply{""};
     if (line) {
         reply = co_await answer(session->socket, std::move(*line));
     } else {
-        reply = error_reply(line.error(), ErrorShape::plain);
+        reply.line = error_reply(line.error(), ErrorShape::plain);
     }
-    reply += '\n';
+    reply.line += '\n';
     // A client that does not take its answer has lost interest.
-    static_cast<void>(co_await within(time_to_take_the_answer, write_line(session->socket, reply)));
+    const auto taken = co_await within(time_to_take_the_answer, write_line(session->socket, reply.line));
+    if (!taken || !reply.feed || !acceptor_.is_open()) co_return;
+    session->feed = std::move(reply.feed);
+    session_ended_->cancel();  // it makes room for others
+    co_await follow(session);
 }
 
-Awaitable<std::string> RequestServer::answer(Socket& socket, std::string line) {
+Awaitable<void> RequestServer::follow(Sessions::iterator session) {
+    const auto feed = session->feed;
+    Socket& socket = session->socket;
+    // Nothing is to come from this client but its end.
+    const auto until_it_goes = [](Socket& client, std::shared_ptr<LineFeed> followed) -> Awaitable<void> {
+        std::array<char, 1> unasked{};
+        boost::system::error_code gone;
+        co_await client.async_read_some(asio::buffer(unasked),
+                                        asio::redirect_error(asio::use_awaitable, gone));
+        followed->close();
+    };
+    const auto give = [](Socket& client, std::shared_ptr<LineFeed> followed) -> Awaitable<void> {
+        while (auto line = co_await followed->next()) {
+            *line += '\n';
+            const auto taken = co_await within(time_to_take_the_answer, write_line(client, *line));
+            if (!taken) break;
+        }
+        boost::system::error_code ignored;
+        client.close(ignored);
+    };
+    auto executor = co_await asio::this_coro::executor;
+    auto both = asio::experimental::make_parallel_group(
+        asio::co_spawn(executor, until_it_goes(socket, feed), asio::deferred),
+        asio::co_spawn(executor, give(socket, feed), asio::deferred));
+    co_await both.async_wait(asio::experimental::wait_for_all(), asio::use_awaitable);
+}
+
+Awaitable<RequestServer::Answer> RequestServer::answer(Socket& socket, std::string line) {
     const auto peer = peer_of(socket.native_handle());
-    if (!peer) co_return error_reply(peer.error(), ErrorShape::plain);
+    if (!peer) co_return Answer{error_reply(peer.error(), ErrorShape::plain)};
     const auto& groups = peer->groups;
     const bool may_ask =
         peer->user == 0 || (group_ && std::find(groups.begin(), groups.end(), *group_) != groups.end());
     if (!may_ask) {
         log::warn("refused", {{"uid", std::to_string(peer->user)}});
-        co_return error_reply(Error{Errc::forbidden, "permission denied", {}}, ErrorShape::with_code);
+        co_return Answer{error_reply(Error{Errc::forbidden, "permission denied", {}}, ErrorShape::with_code)};
     }
     co_return co_await handler_(std::move(line), peer->user);
 }

@@ -132,6 +132,7 @@ table ip {table} {{
         meta mark {mark} counter name {denied} reject with icmp admin-prohibited
         iifname "{tap}" ct state new ct count over {connections} counter name {isolated} drop
         iifname "{tap}" oifname "{uplink}" counter name {sent} accept
+        oifname "{tap}" ip saddr {host} ct state new,established ct direction original limit rate 1/second log group {knocks} snaplen 0
         oifname "{tap}" ct state established,related counter name {received} accept
         oifname "{tap}" ip saddr {host} counter name {received} accept
     }}
@@ -150,7 +151,7 @@ table ip {table} {{
         arg("gateway", inner::gateway), arg("guest", inner::guest), arg("mac", to_string(rules.guest_mac)),
         arg("host", rules.addresses.host.to_string()), arg("outer", rules.addresses.guest.to_string()),
         arg("blocked", elements_of(rules.blocked)), arg("connections", rules.max_connections),
-        arg("mark", denied_mark));
+        arg("mark", denied_mark), arg("knocks", knock_group));
 }
 
 std::string policy_ruleset(const Policy& policy, const LearnedOf& learned) {

@@ -17,6 +17,10 @@ inline constexpr const char* table_name = "noid";           // in the host (inet
 inline constexpr const char* policy_table = "noid_policy";  // in slots (ip)
 inline constexpr std::size_t max_learned = 4096;            // addresses per rule with a name
 
+// What the host sends towards a guest is logged there (NFLOG), about one packet a second and no byte of it:
+// nobody listens unless the guest is asleep.
+inline constexpr std::uint16_t knock_group = 1;
+
 // Counters in a slot's tables, read for VmStats.
 namespace counter {
 inline constexpr const char* forged = "forged";  // netdev

@@ -15,6 +15,7 @@
 #include "net/links.hpp"
 #include "net/netns.hpp"
 #include "net/nftables.hpp"
+#include "net/packet_log.hpp"
 #include "net/tap.hpp"
 
 namespace noid::net {
@@ -25,9 +26,12 @@ namespace {
 constexpr int uplink_number = 100;
 constexpr int tap_number = 101;
 constexpr std::uint16_t domain_port = 53;
+// For how long packets to a guest that sleeps are held: until the last of these questions, one a second, has
+// found no answer. Whoever sent them is told then that the host is unreachable.
+constexpr std::string_view questions_to_a_sleeper = "30";
 
 // What a device's alias says of it. The version changes when slots of older make cannot be taken over.
-constexpr std::string_view slot_label = "noid-slot/1";
+constexpr std::string_view slot_label = "noid-slot/2";
 constexpr std::string_view plain_tap_label = "noid-tap/1";
 
 std::string slot_alias(const SlotAddresses& addresses) {
@@ -46,6 +50,15 @@ std::optional<uid_t> parse_plain_tap_alias(std::string_view alias) {
 
 Ipv4 inner_address(const char* text) {
     return boost::asio::ip::make_address_v4(text);
+}
+
+// In the slot's namespace: that is the guest's MAC, and the kernel needs not ask.
+Result<void> set_guest_neighbour(const Mac& mac) {
+    auto route = NetlinkSocket::open(NETLINK_ROUTE);
+    if (!route) return fail(route.error());
+    std::vector<NetlinkRequest> requests;
+    requests.push_back(set_neighbour_request(tap_number, inner_address(inner::guest), mac));
+    return route->send_all(std::move(requests));
 }
 
 // A kernel without IPv6 has nothing to switch off.
@@ -150,6 +163,8 @@ Result<void> SlotKernel::build_inside(const SlotAddresses& addresses, std::uint3
         if (auto off = switch_ipv6_off(which); !off) return off;
     if (auto forwards = write_sysctl("ipv4/ip_forward", "1"); !forwards) return forwards;
     if (auto tap = make_tap(inner::tap, std::nullopt, tap_number); !tap) return tap;
+    const std::string questions = fmt::format("ipv4/neigh/{}/mcast_solicit", inner::tap);
+    if (auto patient = write_sysctl(questions, std::string{questions_to_a_sleeper}); !patient) return patient;
 
     auto route = NetlinkSocket::open(NETLINK_ROUTE);
     if (!route) return fail(route.error());
@@ -244,13 +259,32 @@ Result<void> SlotKernel::admit(std::uint32_t index, const Mac& mac) {
     if (mac == inner::guest_mac) return {};
     const auto inside = InNamespace::enter(namespace_of(index));
     if (!inside) return fail(inside.error());
+    if (auto set = set_guest_neighbour(mac); !set) return set;
+    return run_nft(
+        slot_ruleset({settings_.pool.at(index), mac, settings_.blocked, settings_.max_connections}));
+}
+
+// Nobody reads from the TAP of a guest that sleeps. As the kernel does not know any more where the guest is,
+// it holds what is sent there.
+Result<Fd> SlotKernel::put_to_sleep(std::uint32_t index) {
+    const auto inside = InNamespace::enter(namespace_of(index));
+    if (!inside) return fail(inside.error());
+    auto knocks = open_packet_log();
+    if (!knocks) return knocks;
     auto route = NetlinkSocket::open(NETLINK_ROUTE);
     if (!route) return fail(route.error());
     std::vector<NetlinkRequest> requests;
-    requests.push_back(set_neighbour_request(tap_number, inner_address(inner::guest), mac));
-    if (auto set = route->send_all(std::move(requests)); !set) return set;
-    return run_nft(
-        slot_ruleset({settings_.pool.at(index), mac, settings_.blocked, settings_.max_connections}));
+    requests.push_back(forget_neighbour_request(tap_number, inner_address(inner::guest)));
+    auto forgotten = route->send_all(std::move(requests));
+    const bool is_unknown_already = !forgotten && forgotten.error().code == Errc::not_found;
+    if (!forgotten && !is_unknown_already) return fail(forgotten.error());
+    return knocks;
+}
+
+Result<void> SlotKernel::wake(std::uint32_t index, const Mac& mac) {
+    const auto inside = InNamespace::enter(namespace_of(index));
+    if (!inside) return fail(inside.error());
+    return set_guest_neighbour(mac);
 }
 
 Result<void> SlotKernel::set_policy(std::uint32_t index, const Policy& policy, const LearnedOf& learned) {

@@ -62,6 +62,11 @@ class SlotKernel {
 
     // Lets a guest in that speaks under this MAC.
     [[nodiscard]] Result<void> admit(std::uint32_t index, const Mac& mac);
+    // Its VM sleeps: what is sent to the guest is held for a while, and a packet log (packet_log.hpp, group
+    // knock_group) that nobody listens to yet tells of it.
+    [[nodiscard]] Result<Fd> put_to_sleep(std::uint32_t index);
+    // The guest reads again: gives it what is held.
+    [[nodiscard]] Result<void> wake(std::uint32_t index, const Mac& mac);
     // Holds for new connections at once; those that it denies are cut.
     [[nodiscard]] Result<void> set_policy(std::uint32_t index, const Policy& policy,
                                           const LearnedOf& learned);

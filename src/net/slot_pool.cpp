@@ -68,8 +68,9 @@ Result<void> SlotPool::take_over_leased(const FoundSlot& slot, Lease lease) {
     report_(SlotAppeared{slot.index, std::move(*sockets)});
     report_(GuestArrived{slot.index, held.serial, held.lease.policy});
     by_vm_[held.lease.vm] = slot.index;
-    held_.emplace(slot.index, std::move(held));
-    return {};
+    const Lease& taken = held_.emplace(slot.index, std::move(held)).first->second.lease;
+    if (!taken.asleep) return {};
+    return put_to_sleep(slot.index, taken);
 }
 
 Result<void> SlotPool::take_over_unleased(const FoundSlot& slot) {
@@ -99,7 +100,10 @@ Result<std::uint32_t> SlotPool::free_index() const {
             !plain_.contains(index) && !foreign_.contains(index))
             return index;
     }
-    return fail(Errc::limit_exceeded, fmt::format("all {} network slots are in use", total));
+    const std::size_t asleep = counts().asleep;
+    return fail(Errc::limit_exceeded,
+                fmt::format("all {} network slots are in use{}", total,
+                            asleep == 0 ? "" : fmt::format(", {} of them by suspended VMs", asleep)));
 }
 
 Result<std::uint32_t> SlotPool::build_one() {
@@ -170,7 +174,12 @@ Result<SlotDescription> SlotPool::acquire(const AcquireRequest& request, uid_t u
         if (auto set = set_policy(request.vm, request.policy, user); !set) return fail(set.error());
         Lease& lease = held_.at(index).lease;
         if (lease.holder != request.holder) {
+            const bool is_another_server = lease.holder.server != request.holder.server;
             lease.holder = request.holder;
+            if (lease.asleep && is_another_server) {
+                report_(GuestWoke{index});
+                if (auto told = put_to_sleep(index, lease); !told) return fail(told.error());
+            }
             if (auto kept = lease_store_.put(index, lease); !kept) return fail(kept.error());
         }
         return describe(index, held_.at(index));
@@ -240,6 +249,36 @@ Result<Policy> SlotPool::policy(const std::string& vm, uid_t user) const {
     return held_.at(known->second).lease.policy;
 }
 
+Result<void> SlotPool::put_to_sleep(std::uint32_t index, const Lease& lease) {
+    auto knocks = kernel_.put_to_sleep(index);
+    if (!knocks) return fail(knocks.error());
+    report_(GuestFellAsleep{index, lease.vm, lease.user, lease.holder.server, std::move(*knocks)});
+    return {};
+}
+
+Result<void> SlotPool::sleep(const std::string& vm, uid_t user) {
+    std::uint32_t index = 0;
+    const auto held = find(vm, user, &index);
+    if (!held) return fail(held.error());
+    Lease& lease = (*held)->lease;
+    if (lease.asleep) return {};
+    if (auto asleep = put_to_sleep(index, lease); !asleep) return asleep;
+    lease.asleep = true;
+    return lease_store_.put(index, lease);
+}
+
+Result<void> SlotPool::awake(const std::string& vm, uid_t user) {
+    std::uint32_t index = 0;
+    const auto held = find(vm, user, &index);
+    if (!held) return fail(held.error());
+    Lease& lease = (*held)->lease;
+    if (!lease.asleep) return {};
+    if (auto woken = kernel_.wake(index, lease.guest_mac); !woken) return woken;
+    lease.asleep = false;
+    report_(GuestWoke{index});
+    return lease_store_.put(index, lease);
+}
+
 Result<VmStats> SlotPool::stats(const std::string& vm, uid_t user) {
     std::uint32_t index = 0;
     const auto held = find(vm, user, &index);
@@ -250,6 +289,7 @@ Result<VmStats> SlotPool::stats(const std::string& vm, uid_t user) {
     stats->vm = lease.vm;
     stats->server = lease.holder.server;
     stats->mode = lease.policy.mode;
+    stats->asleep = lease.asleep;
     return stats;
 }
 
@@ -351,7 +391,10 @@ void SlotPool::set_mtu(std::uint32_t mtu) {
 }
 
 SlotPool::Counts SlotPool::counts() const {
-    return {ready_.size(), held_.size(), plain_.size(), kernel_.settings().pool.size()};
+    const auto asleep =
+        std::count_if(held_.begin(), held_.end(), [](const auto& each) { return each.second.lease.asleep; });
+    return {ready_.size(), held_.size(), static_cast<std::size_t>(asleep), plain_.size(),
+            kernel_.settings().pool.size()};
 }
 
 SlotDescription SlotPool::describe(std::uint32_t index, const Held& held) const {

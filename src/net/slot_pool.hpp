@@ -18,7 +18,7 @@
 
 namespace noid::net {
 
-// What the DNS service has to know, in the order in which it happened.
+// What the DNS service and the watch over sleeping guests have to know, in the order in which it happened.
 struct SlotAppeared {
     std::uint32_t index = 0;
     DnsSockets sockets;
@@ -28,13 +28,23 @@ struct GuestArrived {  // or its policy changed
     std::uint64_t lease = 0;  // unlike that of every other guest, before or after
     Policy policy;
 };
+struct GuestFellAsleep {
+    std::uint32_t index = 0;
+    std::string vm;
+    uid_t user = 0;
+    std::string server;
+    Fd knocks;  // a packet log, group knock_group
+};
+struct GuestWoke {
+    std::uint32_t index = 0;
+};
 struct GuestLeft {
     std::uint32_t index = 0;
 };
 struct SlotGone {
     std::uint32_t index = 0;
 };
-using SlotEvent = std::variant<SlotAppeared, GuestArrived, GuestLeft, SlotGone>;
+using SlotEvent = std::variant<SlotAppeared, GuestArrived, GuestFellAsleep, GuestWoke, GuestLeft, SlotGone>;
 
 // Which slots there are and whose they are: keeps some ready, hands them out, takes them back, and
 // finds all of it again after a restart. One thread uses it; calls block for milliseconds. A user may
@@ -66,6 +76,9 @@ class SlotPool {
     [[nodiscard]] Result<std::vector<std::string>> retain(const RetainRequest& request, uid_t user);
     [[nodiscard]] Result<Policy> set_policy(const std::string& vm, const Policy& policy, uid_t user);
     [[nodiscard]] Result<Policy> policy(const std::string& vm, uid_t user) const;
+    // Both are as well asked twice. not_found: the VM has no slot.
+    [[nodiscard]] Result<void> sleep(const std::string& vm, uid_t user);
+    [[nodiscard]] Result<void> awake(const std::string& vm, uid_t user);
     [[nodiscard]] Result<VmStats> stats(const std::string& vm, uid_t user);
     // Those with a slot that this user may touch, by slot.
     [[nodiscard]] std::vector<std::string> vms(uid_t user) const;
@@ -91,6 +104,7 @@ class SlotPool {
     struct Counts {
         std::size_t ready = 0;
         std::size_t leased = 0;
+        std::size_t asleep = 0;  // of those leased
         std::size_t plain = 0;
         std::size_t total = 0;  // as many as there are addresses for
     };
@@ -112,6 +126,7 @@ class SlotPool {
     Result<void> renew_or_remove(std::uint32_t index);
     Result<void> remove(std::uint32_t index);
     Result<std::uint32_t> free_index() const;
+    Result<void> put_to_sleep(std::uint32_t index, const Lease& lease);
     Result<void> apply_policy(std::uint32_t index, Held& held, const Policy& policy);
     Result<Held*> find(const std::string& vm, uid_t user, std::uint32_t* index = nullptr);
     [[nodiscard]] SlotDescription describe(std::uint32_t index, const Held& held) const;

@@ -55,22 +55,33 @@ Awaitable<Result<Socket>> connect(const fs::path& path, const Client::Connect& b
     }
 }
 
-// One question and its answer, both without the newline.
-Awaitable<Result<std::string>> exchange(const fs::path& path, const Client::Connect& by, std::string line) {
-    auto socket = co_await connect(path, by);
-    if (!socket) co_return fail(std::move(socket.error()));
-    line += '\n';
+// The next line, without its newline; what was read beyond it stays in `read_ahead`.
+Awaitable<Result<std::string>> read_line(Socket& socket, std::string& read_ahead) {
     boost::system::error_code error;
-    co_await asio::async_write(*socket, asio::buffer(line), asio::redirect_error(asio::use_awaitable, error));
-    std::string reply;
-    // A daemon that refuses a line without reading it to its end has answered nevertheless.
     const std::size_t used =
-        co_await asio::async_read_until(*socket, asio::dynamic_buffer(reply, net::max_reply_bytes), '\n',
+        co_await asio::async_read_until(socket, asio::dynamic_buffer(read_ahead, net::max_reply_bytes), '\n',
                                         asio::redirect_error(asio::use_awaitable, error));
     if (error == asio::error::not_found) co_return fail(Errc::corrupt, "noid-netd's answer is too long");
     if (error) co_return fail(Errc::unavailable, "noid-netd ended before it answered: " + error.message());
-    reply.resize(used - 1);
-    co_return reply;
+    std::string line = read_ahead.substr(0, used - 1);
+    read_ahead.erase(0, used);
+    co_return line;
+}
+
+// One question and its answer, both without the newline.
+Awaitable<Result<std::string>> exchange(Socket& socket, std::string& read_ahead, std::string line) {
+    line += '\n';
+    boost::system::error_code error;
+    co_await asio::async_write(socket, asio::buffer(line), asio::redirect_error(asio::use_awaitable, error));
+    // A daemon that refuses a line without reading it to its end has answered nevertheless.
+    co_return co_await read_line(socket, read_ahead);
+}
+
+Awaitable<Result<std::string>> ask_once(const fs::path& path, const Client::Connect& by, std::string line) {
+    auto socket = co_await connect(path, by);
+    if (!socket) co_return fail(std::move(socket.error()));
+    std::string read_ahead;
+    co_return co_await exchange(*socket, read_ahead, std::move(line));
 }
 
 template <class T>
@@ -85,7 +96,7 @@ Awaitable<Result<T>> parsed(Awaitable<Result<std::string>> asked, Result<T> (*pa
 Awaitable<Result<std::string>> Client::ask(std::string line) const {
     if (line.size() >= net::max_request_bytes)
         co_return fail(Errc::too_large, "too much to ask of noid-netd");
-    auto reply = co_await within(limit_, exchange(socket_, connect_, std::move(line)));
+    auto reply = co_await within(limit_, ask_once(socket_, connect_, std::move(line)));
     if (!reply && reply.error().code == Errc::timed_out)
         co_return fail(Errc::timed_out, "noid-netd does not answer");
     co_return reply;
@@ -114,6 +125,40 @@ Awaitable<Result<std::vector<net::VmStats>>> Client::stats(std::optional<std::st
 
 Awaitable<Result<std::vector<std::string>>> Client::retain(const net::RetainRequest& request) const {
     return parsed(ask(net::to_line(request)), &net::parse_retain_reply);
+}
+
+Awaitable<Result<void>> Client::sleep(std::string vm) const {
+    return parsed(ask(net::to_line(net::SleepRequest{std::move(vm)})), &net::parse_done_reply);
+}
+
+Awaitable<Result<void>> Client::awake(std::string vm) const {
+    return parsed(ask(net::to_line(net::AwakeRequest{std::move(vm)})), &net::parse_done_reply);
+}
+
+Awaitable<Result<std::shared_ptr<Watch>>> Client::begin_watch(std::string line) const {
+    auto socket = co_await connect(socket_, connect_);
+    if (!socket) co_return fail(std::move(socket.error()));
+    std::string read_ahead;
+    const auto reply = co_await exchange(*socket, read_ahead, std::move(line));
+    if (!reply) co_return fail(reply.error());
+    auto lost = net::parse_watch_reply(*reply);
+    if (!lost) co_return fail(std::move(lost.error()));
+    co_return std::make_shared<Watch>(std::move(*socket), std::move(read_ahead), std::move(*lost));
+}
+
+Awaitable<Result<std::shared_ptr<Watch>>> Client::watch(const net::WatchRequest& request) const {
+    std::string line = net::to_line(request);
+    if (line.size() >= net::max_request_bytes)
+        co_return fail(Errc::too_large, "too much to ask of noid-netd");
+    // Each VM that sleeps is looked at.
+    const auto limit = limit_ + std::chrono::milliseconds{20} * request.asleep.size();
+    co_return co_await within(limit, begin_watch(std::move(line)));
+}
+
+Awaitable<Result<std::string>> Watch::next() {
+    const auto line = co_await read_line(socket_, read_ahead_);
+    if (!line) co_return fail(line.error());
+    co_return net::parse_knock_line(*line);
 }
 
 Awaitable<Result<std::vector<net::Finding>>> Client::doctor() const {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <boost/asio/local/stream_protocol.hpp>
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +16,24 @@
 #include "net/protocol.hpp"
 
 namespace noid::netclient {
+
+// What noid-netd tells of sleeping VMs, for as long as it lives.
+class Watch {
+  public:
+    Watch(asio::local::stream_protocol::socket socket, std::string read_ahead, std::vector<std::string> lost)
+        : socket_{std::move(socket)}, read_ahead_{std::move(read_ahead)}, lost_{std::move(lost)} {}
+
+    // Of the VMs that were said to sleep, those that have no slot.
+    [[nodiscard]] const std::vector<std::string>& lost() const noexcept { return lost_; }
+    // The next VM that somebody sends to. unavailable: the daemon has ended, or watches for another process
+    // of this server now.
+    Awaitable<Result<std::string>> next();
+
+  private:
+    asio::local::stream_protocol::socket socket_;
+    std::string read_ahead_;
+    std::vector<std::string> lost_;
+};
 
 // Asks noid-netd. Every question has a connection of its own, so calls do not wait for each other, and a
 // daemon that is restarted is found again. Thread-safe; runs on the caller's executor.
@@ -41,12 +61,16 @@ class Client {
     Awaitable<Result<std::vector<net::VmStats>>> stats(std::optional<std::string> vm = {}) const;
     // The VMs that lost their slots.
     Awaitable<Result<std::vector<std::string>>> retain(const net::RetainRequest& request) const;
+    Awaitable<Result<void>> sleep(std::string vm) const;
+    Awaitable<Result<void>> awake(std::string vm) const;
+    Awaitable<Result<std::shared_ptr<Watch>>> watch(const net::WatchRequest& request) const;
     Awaitable<Result<std::vector<net::Finding>>> doctor() const;
 
     [[nodiscard]] const std::filesystem::path& socket() const noexcept { return socket_; }
 
   private:
     Awaitable<Result<std::string>> ask(std::string line) const;
+    Awaitable<Result<std::shared_ptr<Watch>>> begin_watch(std::string line) const;
 
     std::filesystem::path socket_;
     std::chrono::milliseconds limit_;

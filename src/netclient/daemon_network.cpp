@@ -4,22 +4,14 @@
 
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "netclient/socket_watch.hpp"
 
 namespace noid::netclient {
 
 namespace {
 
-void add(vm::NetworkNumbers& sum, const net::VmStats& stats) {
-    const auto count = [](net::Traffic& total, const net::Traffic& one) {
-        total.bytes += one.bytes;
-        total.packets += one.packets;
-    };
-    count(sum.sent, stats.sent);
-    count(sum.received, stats.received);
-    count(sum.forged, stats.forged);
-    count(sum.isolated, stats.isolated);
-    count(sum.denied, stats.denied);
-    sum.connections += stats.connections;
+vm::NetworkNumbers numbers_in(const net::VmStats& stats) {
+    return {stats.sent, stats.received, stats.forged, stats.isolated, stats.denied, stats.connections};
 }
 
 vm::Slot slot_of(const net::SlotDescription& given) {
@@ -141,19 +133,62 @@ Awaitable<Result<void>> DaemonNetwork::policy(std::string vm_id, vm::NetworkSett
 Awaitable<Result<vm::NetworkNumbers>> DaemonNetwork::numbers(std::string vm_id) {
     const auto stats = co_await client_.stats(std::move(vm_id));
     if (!stats) co_return fail(Error{stats.error()}.at("network"));
-    vm::NetworkNumbers numbers;
-    for (const auto& each : *stats) add(numbers, each);
-    co_return numbers;
+    if (stats->empty()) co_return fail(Errc::corrupt, "network: noid-netd tells nothing of the VM");
+    co_return numbers_in(stats->front());
 }
 
-Awaitable<Result<vm::NetworkNumbers>> DaemonNetwork::total_numbers() {
+Awaitable<Result<std::map<std::string, vm::NetworkNumbers>>> DaemonNetwork::all_numbers() {
     const auto stats = co_await client_.stats();
     if (!stats) co_return fail(Error{stats.error()}.at("network"));
     const std::string server = holder().server;
-    vm::NetworkNumbers numbers;
+    std::map<std::string, vm::NetworkNumbers> numbers;
     for (const auto& each : *stats)
-        if (each.server == server) add(numbers, each);
+        if (each.server == server) numbers.emplace(each.vm, numbers_in(each));
     co_return numbers;
+}
+
+Awaitable<Result<void>> DaemonNetwork::sleep(std::string vm_id) {
+    auto told = co_await client_.sleep(std::move(vm_id));
+    // A daemon that comes is told by watch().
+    if (is_out_of_service(error_in(told))) co_return Result<void>{};
+    co_return told;
+}
+
+Awaitable<Result<void>> DaemonNetwork::awake(std::string vm_id) {
+    auto told = co_await client_.awake(std::move(vm_id));
+    // A daemon that comes takes the VM for asleep, says so when somebody sends to it, and is told then.
+    if (is_out_of_service(error_in(told))) co_return Result<void>{};
+    co_return told;
+}
+
+// Until the daemon ends.
+Awaitable<Result<void>> DaemonNetwork::watch_once(vm::Doorbell& bell) {
+    net::WatchRequest request;
+    request.holder = holder();
+    request.asleep = bell.asleep();
+    const auto watch = co_await client_.watch(request);
+    if (!watch) co_return fail(watch.error());
+    for (const auto& vm : (*watch)->lost()) bell.lost(vm);
+    while (true) {
+        auto vm = co_await (*watch)->next();
+        if (!vm) co_return fail(std::move(vm.error()));
+        bell.knocked(std::move(*vm));
+    }
+}
+
+Awaitable<void> DaemonNetwork::watch(vm::Doorbell& bell) {
+    // A daemon that refuses, or a socket that is not seen to come, is asked again after this.
+    constexpr std::chrono::seconds longest_wait{30};
+    auto executor = co_await asio::this_coro::executor;
+    std::optional<Errc> before;
+    while (true) {
+        SocketWatch coming{executor, client_.socket()};
+        const auto ended = co_await watch_once(bell);
+        const bool is_news = ended.error().code != Errc::unavailable && before != ended.error().code;
+        if (is_news) log::warn("suspended VMs do not wake by traffic", {{"reason", ended.error().full()}});
+        before = ended.error().code;
+        co_await coming.changed(longest_wait);
+    }
 }
 
 std::string DaemonNetwork::unavailable_reason() const {

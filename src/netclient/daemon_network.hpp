@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -23,7 +24,10 @@ class DaemonNetwork final : public vm::Network {
     Awaitable<Result<void>> release(std::string vm_id) override;
     Awaitable<Result<void>> policy(std::string vm_id, vm::NetworkSettings settings) override;
     Awaitable<Result<vm::NetworkNumbers>> numbers(std::string vm_id) override;
-    Awaitable<Result<vm::NetworkNumbers>> total_numbers() override;
+    Awaitable<Result<std::map<std::string, vm::NetworkNumbers>>> all_numbers() override;
+    Awaitable<Result<void>> sleep(std::string vm_id) override;
+    Awaitable<Result<void>> awake(std::string vm_id) override;
+    Awaitable<void> watch(vm::Doorbell& bell) override;
     Awaitable<void> retain(std::string server_id, std::vector<std::string> vm_ids) override;
     [[nodiscard]] std::string unavailable_reason() const override;
 
@@ -32,6 +36,7 @@ class DaemonNetwork final : public vm::Network {
     bool is_out_of_service(const std::optional<Error>& error);
     Awaitable<void> give_back_owed();
     Awaitable<void> give_back_leaked();
+    Awaitable<Result<void>> watch_once(vm::Doorbell& bell);
     [[nodiscard]] net::Holder holder() const;
 
     Client client_;

@@ -167,6 +167,44 @@ TEST_F(NetClient, NetworkGivesBackLaterWhatItCouldNotGiveBack) {
     EXPECT_TRUE(run(network.release("other")));
 }
 
+class Heard final : public vm::Doorbell {
+  public:
+    [[nodiscard]] std::vector<std::string> asleep() const override { return {"a", "b"}; }
+    void knocked(std::string vm) override { knocks.push_back(std::move(vm)); }
+    void lost(std::string vm) override { gone.push_back(std::move(vm)); }
+    std::vector<std::string> knocks;
+    std::vector<std::string> gone;
+};
+
+TEST_F(NetClient, NetworkHearsWhoSendsToSleepingVmsWheneverADaemonComes) {
+    DaemonNetwork network{socket_};
+    Heard bell;
+    asio::cancellation_signal enough;
+    bool has_ended = false;
+    asio::co_spawn(
+        loop_, network.watch(bell),
+        asio::bind_cancellation_slot(enough.slot(), [&](std::exception_ptr) { has_ended = true; }));
+    const auto run_until = [&](auto&& is_done) {
+        loop_.restart();
+        while (!is_done()) loop_.run_one_for(10s);
+    };
+    const std::string watched = net::watch_reply({"b"}) + "\n";
+    loop_.poll();
+    start().answers = {watched + net::knock_line("a") + "\n" + net::knock_line("c") + "\n"};
+    run_until([&] { return bell.knocks.size() == 2; });
+    EXPECT_EQ(bell.knocks, (std::vector<std::string>{"a", "c"}));
+    EXPECT_EQ(bell.gone, std::vector<std::string>{"b"});
+    const auto asked = std::get<net::WatchRequest>(
+        net::parse_request(R"({"server":"x",)" + daemon_->asked.at(0).substr(1)).value());
+    EXPECT_EQ(asked.asleep, (std::vector<std::string>{"a", "b"}));
+    // It hung up, and there is none for a while.
+    stop();
+    start().answers = {watched + net::knock_line("a") + "\n"};
+    run_until([&] { return bell.knocks.size() == 3; });
+    enough.emit(asio::cancellation_type::terminal);
+    run_until([&] { return has_ended; });
+}
+
 std::string released_reply(std::vector<std::string> vms) {
     return net::retain_reply(vms) + "\n";
 }
@@ -223,9 +261,11 @@ TEST_F(NetClient, NetworkCountsWhatItsOwnServerHas) {
         co_await network.retain("blue", {});
         co_return Result<void>{};
     }()));
-    const auto all = run(network.total_numbers()).value();
-    EXPECT_EQ(all.sent, (net::Traffic{11, 2}));
-    EXPECT_EQ(all.connections, 1U);
+    const auto all = run(network.all_numbers()).value();
+    EXPECT_EQ(all.size(), 2U);
+    EXPECT_EQ(all.at("a").sent, (net::Traffic{5, 1}));
+    EXPECT_EQ(all.at("a").connections, 1U);
+    EXPECT_EQ(all.at("c").sent, (net::Traffic{6, 1}));
     EXPECT_EQ(run(network.numbers("a")).value().sent.bytes, 5U);
     EXPECT_EQ(run(network.policy("x", {})).error().code, Errc::not_found);
     stop();

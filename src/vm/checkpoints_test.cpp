@@ -311,11 +311,13 @@ TEST_F(CheckpointsTest, ASuspendedVmWakesWhenItIsUsed) {
         EXPECT_TRUE(co_await web->suspend());
         EXPECT_EQ(web->view().state, State::suspended);
         EXPECT_EQ(alive(), 0u);
-        EXPECT_TRUE(script_->slots.empty());
+        EXPECT_EQ(script_->asleep, script_->slots) << "it keeps its address";
+        EXPECT_EQ(web->view().address, "172.16.0.5");
         EXPECT_TRUE(co_await web->open(command()));
         EXPECT_EQ(web->view().state, State::running);
         EXPECT_EQ(memory("web"), "one");
         EXPECT_EQ(script_->slots.size(), 1u);
+        EXPECT_TRUE(script_->asleep.empty());
 
         // Also by a later server, and saved again while it sleeps.
         EXPECT_TRUE(co_await web->suspend());
@@ -338,6 +340,7 @@ TEST_F(CheckpointsTest, ASuspendedVmWakesWhenItIsUsed) {
         script_->restore_fails = Error{Errc::internal, "no"};
         EXPECT_FALSE(co_await web->resume());
         EXPECT_EQ(web->view().state, State::suspended);
+        EXPECT_EQ(script_->asleep.size(), 1u);
         script_->restore_fails.reset();
         EXPECT_TRUE(co_await web->resume());
         EXPECT_EQ(memory("web"), "one");
@@ -345,8 +348,63 @@ TEST_F(CheckpointsTest, ASuspendedVmWakesWhenItIsUsed) {
         // Memory given up: it boots.
         EXPECT_TRUE(co_await web->suspend());
         EXPECT_TRUE(co_await web->stop(StopMode::force));
+        EXPECT_TRUE(script_->slots.empty());
         EXPECT_TRUE(co_await web->start());
         EXPECT_EQ(memory("web"), "booted");
+        expect_no_remains();
+        co_await close();
+    });
+}
+
+// Waits until the VM is in that state.
+Awaitable<bool> comes_to(std::shared_ptr<Vm> vm, State wanted) {
+    asio::steady_timer timer{co_await asio::this_coro::executor};
+    for (int i = 0; i < 500 && vm->view().state != wanted; ++i) {
+        timer.expires_after(10ms);
+        co_await timer.async_wait(asio::use_awaitable);
+    }
+    co_return vm->view().state == wanted;
+}
+
+TEST_F(CheckpointsTest, WhoeverSendsToItsAddressWakesASuspendedVm) {
+    run([this]() -> Awaitable<void> {
+        auto ann = co_await begin();
+        auto web = vm_of(ann);
+        set_memory("web", "one");
+        EXPECT_TRUE(co_await web->suspend());
+        const std::string id = *script_->asleep.begin();
+        script_->knock("of no VM here");
+        script_->knock(id);
+        script_->knock(id);
+        EXPECT_TRUE(co_await comes_to(web, State::running));
+        EXPECT_EQ(memory("web"), "one");
+        EXPECT_TRUE(script_->asleep.empty());
+        EXPECT_EQ(script_->processes.size(), 2u) << "once";
+
+        // The server ends while it sleeps; the next one knows whom to watch over.
+        EXPECT_TRUE(co_await web->suspend());
+        web.reset();
+        ann.reset();
+        co_await close();
+        script_->asleep.clear();
+        EXPECT_FALSE(script_->knock);
+        co_await open();
+        ann = co_await tenant();
+        web = vm_of(ann);
+        EXPECT_EQ(script_->slots, std::set<std::string>{id}) << "not taken for leaked";
+        EXPECT_EQ(script_->asleep, script_->slots);
+        EXPECT_EQ(web->view().address, "172.16.0.5");
+        script_->knock(id);
+        EXPECT_TRUE(co_await comes_to(web, State::running));
+
+        // Another place on the network when its own is gone.
+        EXPECT_TRUE(co_await web->suspend());
+        script_->slots.clear();
+        script_->asleep.clear();
+        script_->lose(id);
+        script_->knock(id);  // after it, on the same strand
+        EXPECT_TRUE(co_await comes_to(web, State::running));
+        EXPECT_EQ(script_->slots, std::set<std::string>{id});
         expect_no_remains();
         co_await close();
     });

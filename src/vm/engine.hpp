@@ -22,13 +22,20 @@ struct User {
     std::string created_at;  // UTC "YYYY-MM-DD HH:MM:SS"
 };
 
+struct VmNetworkNumbers {
+    std::string user;
+    std::string vm;
+    NetworkNumbers numbers;
+};
+
 struct EngineNumbers {  // for /metrics
     std::size_t vms_total = 0;
     std::size_t vms_running = 0;
     std::uint64_t memory_bytes = 0;
     double cpu_seconds = 0;
     std::uint64_t disk_bytes = 0;
-    std::optional<NetworkNumbers> network;  // of the VMs that have one now, together
+    std::optional<NetworkNumbers> network;   // of the VMs that have one now, together
+    std::vector<VmNetworkNumbers> networks;  // of each, by user and name
 };
 
 // Everything below the API: users, tenants, VMs. One per server process and data directory; holds

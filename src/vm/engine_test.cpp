@@ -368,8 +368,10 @@ TEST_F(EngineTest, NetworkSettingsStayWithTheVm) {
         EXPECT_EQ(in_force(), later);
 
         EXPECT_TRUE(co_await vm->suspend());
-        EXPECT_TRUE(script_->network.empty());
-        EXPECT_EQ((co_await vm->network_numbers()).error().code, Errc::unavailable);
+        EXPECT_EQ(in_force(), later) << "asleep, but it keeps its place";
+        EXPECT_TRUE(co_await vm->set_network(at_first));
+        EXPECT_EQ(in_force(), at_first);
+        EXPECT_TRUE(co_await vm->set_network(later));
         EXPECT_TRUE(co_await vm->resume());
         EXPECT_EQ(in_force(), later);
 
@@ -849,6 +851,11 @@ TEST_F(EngineTest, NumbersAreMeasured) {
         EXPECT_EQ(numbers.vms_total, 1u);
         EXPECT_EQ(numbers.vms_running, 1u);
         EXPECT_GT(numbers.memory_bytes, 0u);
+        EXPECT_EQ(numbers.network.value().sent.bytes, 100u);
+        EXPECT_EQ(numbers.networks.size(), 1u);
+        EXPECT_EQ(numbers.networks[0].user, "ann");
+        EXPECT_EQ(numbers.networks[0].vm, "a");
+        EXPECT_EQ(numbers.networks[0].numbers.sent.bytes, 100u);
         co_await close();
     });
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <boost/asio/strand.hpp>
 #include <mutex>
+#include <tuple>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -50,6 +51,7 @@ LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique
                  vmm_->description()},
       user_database_{std::move(users)},
       strand_{asio::make_strand(parts.loop)},
+      watch_{strand_, "watch over sleeping VMs"},
       host_{parts.loop,
             config_,
             databases_,
@@ -75,6 +77,11 @@ Awaitable<Result<std::unique_ptr<Engine>>> LocalEngine::open(EngineParts parts) 
         new LocalEngine{std::move(parts), std::move(*directory), std::move(*volume), std::move(*users)}};
     auto load = [&engine]() -> Awaitable<Result<void>> { co_return co_await engine->load(); };
     if (auto loaded = co_await engine->administrate(load); !loaded) co_return fail(std::move(loaded.error()));
+    auto watch = [&engine]() -> Awaitable<void> {
+        engine->watch_.spawn(engine->network_->watch(*engine));
+        co_return;
+    };
+    co_await on_strand(engine->strand_, watch);
     co_return engine;
 }
 
@@ -376,16 +383,63 @@ Awaitable<Result<void>> LocalEngine::set_limits_now(std::string name, store::Use
     co_return Result<void>{};
 }
 
+// --- VMs that sleep, and whoever sends to them ---------------------------------------------------------
+
+std::vector<std::string> LocalEngine::asleep() const {
+    std::vector<std::string> vms;
+    for (const auto& tenant : tenants()) {
+        for (const auto& actor : tenant->actors()) {
+            const VmView view = actor->view();
+            if (view.state == State::suspended && !view.address.empty()) vms.push_back(actor->record().id);
+        }
+    }
+    return vms;
+}
+
+std::shared_ptr<VmActor> LocalEngine::actor_of(const std::string& vm_id) const {
+    for (const auto& tenant : tenants())
+        for (const auto& actor : tenant->actors())
+            if (actor->record().id == vm_id) return actor;
+    return nullptr;
+}
+
+void LocalEngine::knocked(std::string vm_id) {
+    auto actor = actor_of(vm_id);
+    // However often it is said: a VM wakes once.
+    if (!actor || !being_woken_.insert(std::move(vm_id)).second) return;
+    watch_.spawn(answer(*this, std::move(actor)));
+}
+
+// close() waits for it.
+Awaitable<void> LocalEngine::answer(LocalEngine& engine, std::shared_ptr<VmActor> actor) {
+    co_await actor->answer_knock();
+    engine.being_woken_.erase(actor->record().id);
+}
+
+void LocalEngine::lost(std::string vm_id) {
+    if (auto actor = actor_of(vm_id)) watch_.spawn(actor->replace_lost_slot());
+}
+
 // --- numbers and the end -----------------------------------------------------------------------------
 
 Awaitable<EngineNumbers> LocalEngine::numbers() const {
     EngineNumbers numbers;
     std::vector<ProcessIdentity> processes;
+    const auto networks = co_await network_->all_numbers();
+    if (networks) {
+        numbers.network.emplace();
+        for (const auto& [id, counted] : *networks) *numbers.network += counted;
+    }
     for (const auto& tenant : tenants()) {
         for (const auto& actor : tenant->actors()) {
             ++numbers.vms_total;
             if (actor->view().state == State::running) ++numbers.vms_running;
             if (auto process = actor->process()) processes.push_back(*process);
+            if (!networks) continue;
+            const auto counted = networks->find(actor->record().id);
+            if (counted != networks->end())
+                numbers.networks.push_back(
+                    {tenant->user_name(), actor->record().name.text(), counted->second});
         }
     }
     auto measure = [this, &numbers, &processes, users = directory_.users()] {
@@ -397,12 +451,15 @@ Awaitable<EngineNumbers> LocalEngine::numbers() const {
         numbers.disk_bytes = disk_usage(users).value_or(0);
     };
     co_await on_pool(files_, std::move(measure));
-    if (auto counted = co_await network_->total_numbers()) numbers.network = *counted;
+    std::ranges::sort(numbers.networks, {},
+                      [](const VmNetworkNumbers& each) { return std::tie(each.user, each.vm); });
     co_return numbers;
 }
 
 Awaitable<void> LocalEngine::close() {
     auto work = [this]() -> Awaitable<void> {
+        watch_.cancel();
+        co_await watch_.join();
         TaskGroup group{strand_, "letting go of tenants"};
         for (const auto& tenant : tenants()) group.spawn(tenant->let_go());
         co_await group.join();

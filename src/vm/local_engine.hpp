@@ -29,7 +29,7 @@ struct EngineParts {
 };
 
 // The one implementation of Engine.
-class LocalEngine final : public Engine {
+class LocalEngine final : public Engine, private Doorbell {
   public:
     // Takes the data directory (conflict when another server has it), finishes or rolls back what
     // was interrupted, takes running VMs over again.
@@ -70,6 +70,13 @@ class LocalEngine final : public Engine {
     Awaitable<Result<void>> give_back_leaked_slots();
     [[nodiscard]] std::vector<std::string> vms_that_may_have_slots() const;
 
+    // --- Doorbell; on the strand ---
+    [[nodiscard]] std::vector<std::string> asleep() const override;
+    void knocked(std::string vm_id) override;
+    void lost(std::string vm_id) override;
+    [[nodiscard]] std::shared_ptr<VmActor> actor_of(const std::string& vm_id) const;
+    static Awaitable<void> answer(LocalEngine& engine, std::shared_ptr<VmActor> actor);
+
     template <class Work>
     auto administrate(Work work) const -> std::invoke_result_t<Work&>;
     Awaitable<Result<std::shared_ptr<LocalTenant>>> open_tenant(User user, store::UserLimits own) const;
@@ -88,6 +95,8 @@ class LocalEngine final : public Engine {
     const std::unique_ptr<store::UserDatabase> user_database_;
     const asio::any_io_executor strand_;
     mutable OperationQueue administration_;
+    TaskGroup watch_;                    // over VMs that sleep; joined by close()
+    std::set<std::string> being_woken_;  // ids of VMs that somebody sends to; on the strand
 
     mutable std::shared_mutex mutex_;
     std::map<std::string, Account> accounts_;  // by user name

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,22 @@ struct Slot {
     std::string address;                // the outer address, for people
 };
 
+// Hears what happens at the addresses of VMs that sleep.
+class Doorbell {
+  public:
+    Doorbell() = default;
+    Doorbell(const Doorbell&) = delete;
+    Doorbell& operator=(const Doorbell&) = delete;
+    virtual ~Doorbell() = default;
+
+    // The VMs that are suspended and have a slot.
+    [[nodiscard]] virtual std::vector<std::string> asleep() const = 0;
+    // Somebody sends to this VM.
+    virtual void knocked(std::string vm_id) = 0;
+    // The network service does not know (any more) of a slot for this VM, which asleep() named.
+    virtual void lost(std::string vm_id) = 0;
+};
+
 // The seam to the network service: lends slots. Thread-safe.
 class Network {
   public:
@@ -33,6 +50,14 @@ class Network {
     // nullopt: there is no network on this host now; the VM runs without, and unavailable_reason() says
     // why.
     virtual Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkSettings settings) = 0;
+    // The VM is suspended and keeps its slot: whoever sends to it knocks (watch()), and what is sent is held
+    // for some seconds. Not an error while the service does not answer.
+    virtual Awaitable<Result<void>> sleep(std::string vm_id) = 0;
+    // It runs again, and gets what was held.
+    virtual Awaitable<Result<void>> awake(std::string vm_id) = 0;
+    // Rings this bell, on the caller's executor, until it is cancelled. Finds a service again that was
+    // restarted.
+    virtual Awaitable<void> watch(Doorbell& bell) = 0;
     // Gives back the slot of that VM; not an error when it has none.
     virtual Awaitable<Result<void>> release(std::string vm_id) = 0;
     // Other settings for a VM that has a slot, in force when this returns. not_found when it has none,
@@ -40,8 +65,8 @@ class Network {
     virtual Awaitable<Result<void>> policy(std::string vm_id, NetworkSettings settings) = 0;
     // Errors as policy().
     virtual Awaitable<Result<NetworkNumbers>> numbers(std::string vm_id) = 0;
-    // Of all VMs of this server together.
-    virtual Awaitable<Result<NetworkNumbers>> total_numbers() = 0;
+    // Of all VMs of this server that have a slot, by VM id.
+    virtual Awaitable<Result<std::map<std::string, NetworkNumbers>>> all_numbers() = 0;
     // Once, before the first acquire(): which server this is, and which of its VMs have slots. Slots
     // that an earlier process of this server held for other VMs are given back, now or, when the service
     // does not answer, before the first acquire() that it does answer.
@@ -56,6 +81,9 @@ class NoNetwork final : public Network {
     Awaitable<Result<std::optional<Slot>>> acquire(std::string, NetworkSettings) override {
         co_return std::nullopt;
     }
+    Awaitable<Result<void>> sleep(std::string) override { co_return Result<void>{}; }
+    Awaitable<Result<void>> awake(std::string) override { co_return Result<void>{}; }
+    Awaitable<void> watch(Doorbell&) override { co_return; }
     Awaitable<Result<void>> release(std::string) override { co_return Result<void>{}; }
     Awaitable<Result<void>> policy(std::string, NetworkSettings) override {
         co_return fail(Errc::unavailable, reason_);
@@ -63,7 +91,9 @@ class NoNetwork final : public Network {
     Awaitable<Result<NetworkNumbers>> numbers(std::string) override {
         co_return fail(Errc::unavailable, reason_);
     }
-    Awaitable<Result<NetworkNumbers>> total_numbers() override { co_return fail(Errc::unavailable, reason_); }
+    Awaitable<Result<std::map<std::string, NetworkNumbers>>> all_numbers() override {
+        co_return fail(Errc::unavailable, reason_);
+    }
     Awaitable<void> retain(std::string, std::vector<std::string>) override { co_return; }
     [[nodiscard]] std::string unavailable_reason() const override { return reason_; }
 

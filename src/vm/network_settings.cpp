@@ -58,4 +58,18 @@ Result<void> check(const std::vector<PublishedPort>& ports) {
     return {};
 }
 
+NetworkNumbers& NetworkNumbers::operator+=(const NetworkNumbers& other) {
+    const auto add = [](net::Traffic& total, const net::Traffic& more) {
+        total.bytes += more.bytes;
+        total.packets += more.packets;
+    };
+    add(sent, other.sent);
+    add(received, other.received);
+    add(forged, other.forged);
+    add(isolated, other.isolated);
+    add(denied, other.denied);
+    connections += other.connections;
+    return *this;
+}
+
 }  // namespace noid::vm

@@ -49,6 +49,8 @@ struct NetworkNumbers {
     net::Traffic isolated;          // dropped: towards what no guest may reach
     net::Traffic denied;            // refused by the settings
     std::uint32_t connections = 0;  // that are open now, either way
+
+    NetworkNumbers& operator+=(const NetworkNumbers& other);
 };
 
 }  // namespace noid::vm

@@ -146,10 +146,13 @@ class Recovery {
         if (data.process) processes.push_back(*data.process);
         auto ended = co_await end_all(std::move(processes), tenant_->paths.vm(name));
         if (!ended) co_return ended;
-        if (auto released = co_await host_.network.release(data.vm_id); !released) co_return released;
         store::VmRuntime& runtime = vm.row.runtime;
+        // One that did not wake sleeps on, at its address.
+        if (intent.operation != "wake") {
+            if (auto released = co_await host_.network.release(data.vm_id); !released) co_return released;
+            runtime.network.clear();
+        }
         runtime.pid.reset();
-        runtime.network.clear();
         runtime.started_unix.reset();
         if (!state.empty()) runtime.state = state;
         co_return co_await in_database([&](store::TenantDatabase& database) {
@@ -214,7 +217,6 @@ class Recovery {
     // `checkpoint`: the one that it was put back to, or empty.
     Awaitable<Result<void>> now_suspended(const store::Intent& intent, Known& vm,
                                           const std::string& checkpoint) {
-        if (auto released = co_await host_.network.release(vm.row.id); !released) co_return released;
         auto status = VmStatus::from_row(vm.row.runtime);
         if (!status) co_return fail(std::move(status.error()));
         const auto name = VmName::parse(vm.row.name);
@@ -222,10 +224,15 @@ class Recovery {
         std::error_code ignored;
         // A disk alone has no memory to wake with.
         const bool has_memory = fs::exists(tenant_->paths.vm(*name) / config_file, ignored);
+        const auto saved = read_snapshot(tenant_->paths.vm(*name));
+        const bool keeps_slot = has_memory && saved && saved->has_network;
+        if (!keeps_slot) {
+            if (auto released = co_await host_.network.release(vm.row.id); !released) co_return released;
+            status->slot.reset();
+        }
         status->state = has_memory ? State::suspended : State::stopped;
         status->reason.clear();
         status->process.reset();
-        status->slot.reset();
         status->started_unix.reset();
         status->lineage.basis = has_memory ? Lineage::Basis::woken : Lineage::Basis::none;
         if (!checkpoint.empty()) status->lineage.origin = status->lineage.parent = checkpoint;
@@ -320,7 +327,7 @@ VmStatus plausible(VmStatus status) {
     }
     if (!lives) status.process.reset();
     if (!status.process) {
-        status.slot.reset();
+        if (status.state != State::suspended) status.slot.reset();
         status.started_unix.reset();
     }
     return status;

@@ -93,9 +93,9 @@ VmView VmActor::render(const Host& host, const VmRecord& record, const VmStatus&
     view.reason = status.reason;
     view.warnings = record.warnings;
     if (!status.notice.empty()) view.warnings.push_back(status.notice);
+    if (status.slot) view.address = status.slot->address;
     if (!has_process(status.state)) return view;
     view.started_unix = status.started_unix;
-    if (status.slot) view.address = status.slot->address;
     const bool network_wanted = view.network.mode != NetworkMode::none && status.state != State::creating;
     if (network_wanted && !status.slot) {
         view.warnings.push_back("no network: " + host.network.unavailable_reason());
@@ -302,7 +302,10 @@ Awaitable<void> VmActor::take_over(bool settle_pause) {
 }
 
 Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
-    if (status_.state == State::suspended) co_await say_whether_it_can_wake();
+    if (status_.state == State::suspended) {
+        slot_sleeps_ = status_.slot.has_value();
+        co_await say_whether_it_can_wake();
+    }
     if (!status_.process) co_return Result<void>{};
     const ProcessIdentity process = *status_.process;
     share_.emplace(tenant_->quota.take_over(record_.cpus, record_.memory));

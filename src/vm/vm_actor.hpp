@@ -68,6 +68,10 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<SnapshotConfig>> save_for_fork(std::string id);
     // Wakes the VM if it is suspended.
     Awaitable<Result<void>> wake();
+    // Somebody sends to its address although it sleeps, or slept until a moment ago: it wakes.
+    Awaitable<void> answer_knock();
+    // It sleeps, and the slot that it had is gone: gets another one.
+    Awaitable<void> replace_lost_slot();
     // Before the server ends: lets go of the VMM, which runs on. Operations answer `reason` from now on.
     Awaitable<void> let_go(Error reason);
 
@@ -163,6 +167,8 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<void>> remove_files();
     Awaitable<void> remove_checkpoints();
     Awaitable<void> release_slot();
+    Awaitable<void> let_slot_sleep();
+    Awaitable<void> rouse_slot();
     Result<void> take_share();
     Awaitable<Result<Quota::Claim>> claim_disk(MiB memory, std::filesystem::path disk);
     Awaitable<Result<Quota::Claim>> claim_for_save(bool with_disk);
@@ -238,6 +244,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     bool gone_ = false;               // destroyed completely
     std::shared_ptr<Guest> guest_;
     std::optional<proto::AgentInfo> agent_;
+    bool slot_sleeps_ = false;           // who sends to it is told of at answer_knock()
     std::optional<Quota::Share> share_;  // while there is a process, or is to be
     std::shared_ptr<ConsoleLog> console_;
     TaskGroup watchers_;

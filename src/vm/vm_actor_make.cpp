@@ -253,6 +253,7 @@ Awaitable<Result<std::optional<Slot>>> VmActor::acquire_slot(bool wanted) {
 
 Awaitable<void> VmActor::release_slot() {
     status_.slot.reset();
+    slot_sleeps_ = false;
     auto released = co_await host_.network.release(record_.id);
     if (!released) {
         log::warn("network slot not given back",

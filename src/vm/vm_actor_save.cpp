@@ -348,7 +348,7 @@ Awaitable<Result<void>> VmActor::suspend_now() {
     auto settle = [directory = directory()] { return finish_suspension(directory); };
     if (auto settled = co_await on_pool(host_.files, std::move(settle)); !settled) co_return settled;
     if (auto go = reached("suspend:settled"); !go) co_return go;
-    co_await release_slot();
+    co_await let_slot_sleep();
     status_.started_unix.reset();
     status_.lineage.basis = Lineage::Basis::woken;
     enter(*suspended, "");

@@ -21,7 +21,8 @@ using namespace std::chrono_literals;
 // Wakes the machine whose snapshot lies in the VM's directory. `ran` says whether the guest has run: then
 // its disk has moved on and the snapshot is of no use any more.
 Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, bool& ran) {
-    if (config.has_network && !status_.slot) {
+    // The slot of one that slept may have been lost meanwhile; then it gets another.
+    if (config.has_network && (!status_.slot || slot_sleeps_)) {
         auto slot = co_await host_.network.acquire(record_.id, network_settings());
         if (!slot) co_return fail(std::move(slot.error()));
         if (!*slot) {
@@ -90,17 +91,23 @@ Awaitable<Result<void>> VmActor::wake_now() {
         if (!detail::is_cancellation(thrown)) log::exception("wake of a VM", thrown);
     }
     if (woken) {
+        co_await rouse_slot();
         enter(State::running, "");
     } else {
         const std::string reason = "it did not wake: " + woken.error().what;
         (void)co_await end_process_of_vm(0ms);
         co_await detach_guest();
         co_await end_strays();
-        co_await release_slot();
+        const auto state =
+            next(status_.state, ran ? Event::vmm_crashed : Event::wake_failed).value_or(State::dead);
+        if (state == State::suspended) {
+            co_await let_slot_sleep();
+        } else {
+            co_await release_slot();
+        }
         status_.started_unix.reset();
         status_.start_kind = kind;
-        const auto state = next(status_.state, ran ? Event::vmm_crashed : Event::wake_failed);
-        enter(state.value_or(State::dead), reason);
+        enter(state, reason);
     }
     auto query = [this, row = status_.to_row()](store::TenantDatabase& database) {
         return database.update_runtime(record_.id, row);

@@ -462,7 +462,7 @@ def test_no_slot_left_is_a_clear_error(make_world):
     assert refused.value.answer == {"ok": False, "error": "all 4 network slots are in use", "code": "limit_exceeded"}
     world.ask("release", vm="vm2")
     assert world.ask("acquire", vm="one-too-many")["index"] == slots[2]["index"]
-    assert "4 of 4 in use" in world.command("doctor").stdout
+    assert "4 of 4 in use (0 by suspended VMs)" in world.command("doctor").stdout
 
 
 def test_a_killed_daemon_takes_everything_over(world):

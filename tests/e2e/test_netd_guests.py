@@ -12,69 +12,17 @@ import threading
 import time
 
 import pytest
+import requests
 
-from conftest import BIN, IMAGES, Server
+from conftest import Server
 from netd_world import ELSEWHERE, GATEWAY, HOST, INTERNET, METADATA, World, read_line
+from networked_vms import (MTU, NAME_PORT, NEEDS_A_NETWORK, PORT, address_of, api, bash,  # noqa: F401
+                           networked_server, peer_seen_by, reachable_from_host, say_name, set_network, state_of,
+                           world)
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not (BIN / "noid-netd").exists() or not (IMAGES / "vmlinux").exists(),
-    reason="needs root, noid-netd, and a guest's kernel and image")
+pytestmark = NEEDS_A_NETWORK
 
-PORT = 80
 DOWNLOAD_PORT = 8000
-MTU = 1420  # of the way to the internet
-
-
-@pytest.fixture(scope="module")
-def world():
-    world = World(ready=4)
-    for namespace, device in ((world.host, "wan0"), (world.internet, "net0")):
-        namespace.ip("link", "set", device, "mtu", MTU)
-    world.start()
-    world.echo(world.internet, PORT)
-    world.echo(world.host, 22)
-    world.name_server().records["www.example.test"] = [ELSEWHERE]
-    yield world
-    world.close()
-
-
-@pytest.fixture(scope="module")
-def networked_server(world):
-    server = Server(tempfile.mkdtemp(prefix="noid-e2e-"), paths={"netd_socket": str(world.socket_path)})
-    server.start()
-    yield server
-    server.destroy_everything()
-    shutil.rmtree(server.directory, ignore_errors=True)
-
-
-@pytest.fixture
-def api(networked_server):
-    api = networked_server.make_user()
-    yield api
-    networked_server.command("user", "delete", api.name)
-
-
-def bash(api, vm, script, check=True):
-    done = api.exec(vm, "bash", "-c", script, timeout_ms=60_000)
-    assert not check or done["exit_code"] == 0, done
-    return done
-
-
-def peer_seen_by(api, vm, address, port=PORT):
-    """As whom the internet sees the guest; None when it does not get there."""
-    done = bash(api, vm, f"timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -n1 <&3'", check=False)
-    return done["stdout"].strip().splitlines()[-1] if done["exit_code"] == 0 else None
-
-
-def address_of(api, vm):
-    return api.get(f"/v1/vms/{vm}").json()["address"]
-
-
-def reachable_from_host(world, address, port):
-    with world.host.socket() as connection:
-        connection.settimeout(20)
-        connection.connect((address, port))
-        return read_line(connection)
 
 
 def test_what_a_real_guest_reaches(world, api):
@@ -104,10 +52,38 @@ def test_what_a_real_guest_reaches(world, api):
     assert not {s["guest_ip"] for s in world.ask("stats")["vms"]} & set(addresses.values()), "slots are given back"
 
 
-def set_network(api, vm, **settings):
-    answer = api.put(f"/v1/vms/{vm}/network", json=settings)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+def sample(page, metric, user, vm):
+    """A VM's value on a page of metrics; None when it is not there."""
+    found = re.search(rf'^{metric}{{user="{user}",vm="{vm}"}} (\d+)$', page, re.MULTILINE)
+    return found and int(found[1])
+
+
+def test_each_vms_traffic_is_in_the_metrics_of_whom_it_concerns(networked_server, api):
+    other = networked_server.make_user()
+    api.create("web")
+    other.create("db")
+    assert peer_seen_by(api, "web", INTERNET) == HOST
+    set_network(api, "web", mode="egress")
+    assert peer_seen_by(api, "web", INTERNET) is None
+    assert peer_seen_by(api, "web", METADATA) is None
+
+    all_of_them = requests.get(networked_server.metrics, timeout=30).text
+    for metric in ("sent_bytes", "sent_packets", "received_bytes", "received_packets", "dropped_packets",
+                   "denied_packets"):
+        assert sample(all_of_them, "noid_vm_network_" + metric, api.name, "web") > 0, metric
+    assert sample(all_of_them, "noid_vm_network_connections", other.name, "db") == 0
+    total = int(re.search(r"^noid_network_denied_packets (\d+)$", all_of_them, re.MULTILINE)[1])
+    assert total >= sample(all_of_them, "noid_vm_network_denied_packets", api.name, "web")
+    assert re.search("^noid_vm_network_unnamed 0$", all_of_them, re.MULTILINE)
+
+    mine = api.get("/metrics").text
+    assert sample(mine, "noid_vm_network_sent_bytes", api.name, "web") > 0
+    assert other.name not in mine and '"db"' not in mine, "another user's VMs are not named"
+    shown = api.get("/v1/vms/web").json()["traffic"]
+    assert shown["denied_packets"] > 0 and shown["dropped_packets"] > 0
+    other.destroy("db")
+    networked_server.command("user", "delete", other.name)
+    assert other.name not in requests.get(networked_server.metrics, timeout=30).text
 
 
 def test_settings_hold_while_the_vm_runs_and_wherever_it_wakes(world, api):
@@ -205,6 +181,7 @@ def test_servers_and_daemon_agree_again_whoever_was_killed(world, networked_serv
 @pytest.mark.long
 def test_an_idle_vm_sleeps_but_not_under_a_connection(world, api):
     api.create("idler")
+    say_name(api, "idler")
     answer = api.put("/v1/vms/idler/policy", json={"checkpoint_keep": 1, "idle_suspend_s": 10})
     assert answer.status_code == 200, answer.text
     # Nobody is attached and no command runs: only the connection keeps it awake.
@@ -212,8 +189,11 @@ def test_an_idle_vm_sleeps_but_not_under_a_connection(world, api):
         time.sleep(25)
         assert api.get("/v1/vms/idler").json()["state"] == "running"
         listener_side.close()
-    world.wait_until(lambda: api.get("/v1/vms/idler").json()["state"] == "suspended", limit=60)
+    world.wait_until(lambda: state_of(api, "idler") == "suspended", limit=60)
     assert bash(api, "idler", "echo awake")["stdout"] == "awake\n"
+    world.wait_until(lambda: state_of(api, "idler") == "suspended", limit=60)
+    assert reachable_from_host(world, address_of(api, "idler"), NAME_PORT) == "idler", "it wakes for whoever connects"
+    assert state_of(api, "idler") == "running"
 
 
 @contextlib.contextmanager
@@ -272,31 +252,19 @@ def test_a_connection_survives_server_and_daemon(world, networked_server, api):
     assert peer_seen_by(api, "patient", INTERNET) == HOST
 
 
-NAME_PORT = 7000
-SAY_NAME = f"""
-import socket
-server = socket.create_server(("", {NAME_PORT}))
-while True:
-    connection, _ = server.accept()
-    connection.sendall(socket.gethostname().encode() + b"\\n")
-    connection.close()
-"""
-
-
 def test_clones_answer_at_the_same_time_under_addresses_of_their_own(world, api):
     api.create("parent")
     bash(api, "parent", "command -v python3 || command -v perl")
-    forked = api.post("/v1/vms/parent/fork", json={"names": [f"clone{i}" for i in range(9)]})
+    forked = api.post("/v1/vms/parent/fork", json={"names": [f"clone{i}" for i in range(10)]})
     assert forked.status_code in (200, 201), forked.text
-    vms = ["parent"] + [f"clone{i}" for i in range(9)]
+    vms = ["parent"] + [f"clone{i}" for i in range(10)]
     addresses = [address_of(api, vm) for vm in vms]
     assert len(set(addresses)) == len(vms)
     inner = [bash(api, vm, "cat /sys/class/net/e*/address; cat /proc/net/route")["stdout"] for vm in vms]
     assert len(set(inner)) == 1, "inside nothing tells them apart"
     with concurrent.futures.ThreadPoolExecutor(len(vms)) as pool:
         assert list(pool.map(lambda vm: peer_seen_by(api, vm, INTERNET), vms)) == [HOST] * len(vms)
-        list(pool.map(lambda vm: bash(api, vm, f"setsid python3 -c '{SAY_NAME}' </dev/null >/dev/null 2>&1 & "
-                                               f"until grep -q :{NAME_PORT:04X} /proc/net/tcp; do sleep 0.1; done"), vms))
+        list(pool.map(lambda vm: say_name(api, vm), vms))
         answers = pool.map(lambda address: reachable_from_host(world, address, NAME_PORT), addresses)
         assert list(answers) == vms, "each at its own outer address"
 

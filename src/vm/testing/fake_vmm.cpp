@@ -257,8 +257,44 @@ Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, N
 Awaitable<Result<void>> FakeNetwork::release(std::string vm_id) {
     const std::lock_guard lock{script_->mutex};
     script_->slots.erase(vm_id);
+    script_->asleep.erase(vm_id);
     script_->network.erase(vm_id);
     co_return Result<void>{};
+}
+Awaitable<Result<void>> FakeNetwork::sleep(std::string vm_id) {
+    const std::lock_guard lock{script_->mutex};
+    if (!script_->slots.contains(vm_id)) co_return fail(Errc::not_found, "no slot");
+    script_->asleep.insert(std::move(vm_id));
+    co_return Result<void>{};
+}
+Awaitable<Result<void>> FakeNetwork::awake(std::string vm_id) {
+    const std::lock_guard lock{script_->mutex};
+    script_->asleep.erase(vm_id);
+    co_return Result<void>{};
+}
+Awaitable<void> FakeNetwork::watch(Doorbell& bell) {
+    struct Hook {
+        std::shared_ptr<Script> script;
+        ~Hook() {
+            const std::lock_guard lock{script->mutex};
+            script->knock = nullptr;
+            script->lose = nullptr;
+        }
+    };
+    const Hook hook{script_};
+    auto executor = co_await asio::this_coro::executor;
+    {
+        const std::lock_guard lock{script_->mutex};
+        for (const auto& vm : bell.asleep()) script_->asleep.insert(vm);
+        script_->knock = [executor, &bell](std::string vm) {
+            asio::post(executor, [&bell, vm = std::move(vm)] { bell.knocked(vm); });
+        };
+        script_->lose = [executor, &bell](std::string vm) {
+            asio::post(executor, [&bell, vm = std::move(vm)] { bell.lost(vm); });
+        };
+    }
+    asio::steady_timer until_cancelled{executor, asio::steady_timer::time_point::max()};
+    co_await until_cancelled.async_wait(asio::use_awaitable);
 }
 Awaitable<Result<void>> FakeNetwork::policy(std::string vm_id, NetworkSettings settings) {
     const std::lock_guard lock{script_->mutex};
@@ -275,8 +311,11 @@ Awaitable<Result<NetworkNumbers>> FakeNetwork::numbers(std::string vm_id) {
     numbers.connections = script_->connections;
     co_return numbers;
 }
-Awaitable<Result<NetworkNumbers>> FakeNetwork::total_numbers() {
-    co_return NetworkNumbers{};
+Awaitable<Result<std::map<std::string, NetworkNumbers>>> FakeNetwork::all_numbers() {
+    const std::lock_guard lock{script_->mutex};
+    std::map<std::string, NetworkNumbers> all;
+    for (const auto& vm : script_->slots) all[vm].sent = {100, 1};
+    co_return all;
 }
 Awaitable<void> FakeNetwork::retain(std::string server_id, std::vector<std::string> vm_ids) {
     const std::lock_guard lock{script_->mutex};

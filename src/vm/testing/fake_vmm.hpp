@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -46,6 +47,9 @@ struct Script {
     std::vector<ProcessIdentity> processes;  // all that were ever started
     std::vector<vmm::SnapshotKind> saves;
     std::set<std::string> slots;                     // lent now
+    std::set<std::string> asleep;                    // of these, by VM's id
+    std::function<void(std::string)> knock;          // somebody sends to this VM; empty: nobody watches
+    std::function<void(std::string)> lose;           // this VM's slot is gone
     std::map<std::string, NetworkSettings> network;  // in force, by VM's id
     std::uint32_t connections = 0;                   // of every VM
     std::string server_id;                           // as retain() was told
@@ -115,10 +119,13 @@ class FakeNetwork final : public Network {
   public:
     explicit FakeNetwork(std::shared_ptr<Script> script) : script_{std::move(script)} {}
     Awaitable<Result<std::optional<Slot>>> acquire(std::string vm_id, NetworkSettings settings) override;
+    Awaitable<Result<void>> sleep(std::string vm_id) override;
+    Awaitable<Result<void>> awake(std::string vm_id) override;
+    Awaitable<void> watch(Doorbell& bell) override;
     Awaitable<Result<void>> release(std::string vm_id) override;
     Awaitable<Result<void>> policy(std::string vm_id, NetworkSettings settings) override;
     Awaitable<Result<NetworkNumbers>> numbers(std::string vm_id) override;
-    Awaitable<Result<NetworkNumbers>> total_numbers() override;
+    Awaitable<Result<std::map<std::string, NetworkNumbers>>> all_numbers() override;
     Awaitable<void> retain(std::string server_id, std::vector<std::string> vm_ids) override;
     [[nodiscard]] std::string unavailable_reason() const override { return "switched off in this test"; }
 
