@@ -28,7 +28,7 @@ constexpr int deepest = 64;  // directories in each other; Noid makes eight
 
 // What the server keeps, by how the names begin. Everything else is root's: server.toml, the pool's image,
 // and what has nothing to do with the server, such as the configuration of root's client.
-constexpr std::array servers_own{"noid.db",   "users", "golden",     "templates",
+constexpr std::array servers_own{"noid.db",   "users", "golden",     "templates", "warm",
                                  "server-id", "lock",  "admin.sock", "lost+found"};
 constexpr auto images = "images";
 constexpr auto pool = "pool";

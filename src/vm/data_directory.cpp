@@ -1,15 +1,12 @@
 #include "vm/data_directory.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <charconv>
 
+#include "vm/data_directory_lock.hpp"
 #include "volume/pool.hpp"
 
 namespace noid::vm {
@@ -41,32 +38,6 @@ Result<void> make_private(const fs::path& path) {
     return {};
 }
 
-// The pid that the lock's holder wrote, for the message only.
-std::string holder_of(int lock) {
-    std::array<char, 32> text{};
-    const ssize_t size = ::pread(lock, text.data(), text.size(), 0);
-    long pid = 0;
-    if (size <= 0 || std::from_chars(text.data(), text.data() + size, pid).ec != std::errc{})
-        return "another process";
-    return fmt::format("noid-server with pid {}", pid);
-}
-
-Result<Fd> take_lock(const fs::path& directory) {
-    const fs::path file = directory / "lock";
-    Fd lock{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    if (!lock) return fail_errno(errno, fmt::format("open {}", file.string()));
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK) return fail_errno(errno, fmt::format("lock {}", file.string()));
-        return fail(Errc::conflict,
-                    fmt::format("{} is in use by {}", directory.string(), holder_of(lock.get())));
-    }
-    const std::string pid = fmt::format("{}\n", ::getpid());
-    if (::ftruncate(lock.get(), 0) != 0 || ::pwrite(lock.get(), pid.data(), pid.size(), 0) < 0) {
-        return fail_errno(errno, fmt::format("write {}", file.string()));
-    }
-    return lock;
-}
-
 }  // namespace
 
 fs::path TenantPaths::trash(std::string_view unique) const {
@@ -93,13 +64,13 @@ Result<DataDirectory> DataDirectory::open(fs::path path) {
         return fail_errno(failed.value(), fmt::format("create directory {}", path.parent_path().string()));
     if (auto made = make_directory(path); !made) return fail(std::move(made.error()));
     if (auto closed = make_private(path); !closed) return fail(std::move(closed.error()));
-    auto lock = take_lock(path);
+    auto lock = lock_data_directory(path);
     if (!lock) return fail(std::move(lock.error()));
     auto storage = volume::storage_root(path);
     if (!storage) return fail(std::move(storage.error()));
     DataDirectory directory{std::move(path), std::move(*storage), std::move(*lock)};
-    for (const fs::path& part :
-         {directory.images(), directory.users(), directory.golden(), directory.templates()}) {
+    for (const fs::path& part : {directory.images(), directory.users(), directory.golden(),
+                                 directory.templates(), directory.warm()}) {
         if (auto made = make_directory(part); !made) return fail(std::move(made.error()));
     }
     return directory;

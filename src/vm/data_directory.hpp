@@ -35,8 +35,8 @@ class TenantPaths {
     std::filesystem::path directory_;
 };
 
-// The data directory, held for this process alone as long as this object lives (flock on `lock`,
-// which the kernel gives back however the process ends).
+// The data directory, held for this process alone as long as this object lives (by locks on the file `lock`,
+// which the kernel gives back at the moment the process ends, however it does).
 class DataDirectory {
   public:
     // Makes the directory (0700, unless root shares it with this user) and its fixed parts. conflict when
@@ -51,6 +51,7 @@ class DataDirectory {
     [[nodiscard]] std::filesystem::path images() const { return path_ / "images"; }
     [[nodiscard]] std::filesystem::path golden() const { return storage_ / "golden"; }
     [[nodiscard]] std::filesystem::path templates() const { return storage_ / "templates"; }
+    [[nodiscard]] std::filesystem::path warm() const { return storage_ / "warm"; }  // of WarmPool
     [[nodiscard]] std::filesystem::path users() const { return storage_ / "users"; }
     [[nodiscard]] TenantPaths tenant(std::string_view user_id) const {
         return TenantPaths{users() / user_id};

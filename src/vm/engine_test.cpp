@@ -1,3 +1,9 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
 #include <csignal>
 #include <fstream>
 
@@ -615,6 +621,34 @@ TEST_F(EngineTest, ASecondServerIsToldWhoHasTheDirectory) {
         co_await close();
         EXPECT_TRUE(DataDirectory::open(config_.paths.data_dir));
     });
+}
+
+// A child between clone and exec has its parent's descriptors, the lock among them.
+TEST_F(EngineTest, WhatAKilledServerWasAboutToStartDoesNotKeepItsDirectory) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    const pid_t server = ::fork();
+    if (server == 0) {
+        const auto held = DataDirectory::open(config_.paths.data_dir);
+        const pid_t child = ::fork();
+        if (child == 0) ::pause();
+        (void)!::write(ends[1], &child, sizeof child);
+        ::kill(::getpid(), SIGKILL);
+    }
+    ::close(ends[1]);
+    pid_t child = 0;
+    ASSERT_EQ(::read(ends[0], &child, sizeof child), static_cast<ssize_t>(sizeof child));
+    const auto identity = identify(child);
+    ASSERT_TRUE(identity);
+    const auto process = open_process(*identity);
+    ASSERT_TRUE(process);
+    ASSERT_EQ(::waitpid(server, nullptr, 0), server);
+    ::close(ends[0]);
+
+    const auto next = DataDirectory::open(config_.paths.data_dir);
+    EXPECT_TRUE(next) << next.error().full();
+    pollfd ended{process->get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&ended, 1, 0), 1) << "it must not become a VMM that nobody knows";
 }
 
 // A server that was killed at some step leaves what its journal and directories say. The situation is
