@@ -70,6 +70,10 @@ class Product:
             raise RuntimeError(f"{method} {path}: {answer.status} {content[:500]}")
         return json.loads(content) if content else None
 
+    def page(self, path):
+        self.http.request("GET", path, None, {"Authorization": f"Bearer {self.token}"})
+        return self.http.getresponse().read().decode()
+
     def resident_bytes(self):
         for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

@@ -129,6 +129,15 @@ std::string Metrics::page(const vm::EngineNumbers& numbers, const std::string* r
     append_value(page, "noid_cpu_seconds", "gauge", "CPU time used by the VMs that exist.",
                  numbers.cpu_seconds);
     append_value(page, "noid_disk_usage_bytes", "gauge", "Disk space used by VMs.", numbers.disk_bytes);
+    append_value(page, "noid_pool_ready", "gauge", "VMs that wait for a create.", numbers.warm.ready);
+    append_value(page, "noid_pool_memory_bytes", "gauge", "Memory of these VMs, as if they used all of it.",
+                 numbers.warm.memory.bytes());
+    append_value(page, "noid_pool_given_total", "counter", "VMs that creates took out of the pool.",
+                 numbers.warm.given);
+    append_value(page, "noid_pool_missed_total", "counter", "Creates of a template that found none.",
+                 numbers.warm.missed);
+    append_value(page, "noid_pool_ended_total", "counter", "VMs of the pool that ended unused.",
+                 numbers.warm.ended);
     append_networks(page, numbers, reader);
     append_head(page, "noid_api_requests_total", "counter", "Requests answered, by status.");
     std::uint64_t errors = 0;

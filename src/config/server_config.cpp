@@ -305,6 +305,11 @@ const std::vector<Key>& keys() {
         {"storage", "template_budget", nullptr,
          number(0, 16 * million, "MiB",
                 [](C& c, auto v) { c.storage.template_budget = MiB{static_cast<std::uint64_t>(v)}; })},
+        {"pool", "size", nullptr,
+         number(0, 1000, "", [](C& c, auto v) { c.pool.size = static_cast<std::uint32_t>(v); })},
+        {"pool", "memory", nullptr,
+         number(0, 16 * million, "MiB",
+                [](C& c, auto v) { c.pool.memory = MiB{static_cast<std::uint64_t>(v)}; })},
     };
     return all;
 }
@@ -355,7 +360,7 @@ Result<void> collect(const toml::table& root, const std::string& file, std::vect
         if (const auto* table = node.as_table()) {
             if (!is_table_name(name)) {
                 return fail(Errc::invalid, fmt::format("{}: unknown table [{}]; known: server, ingress, "
-                                                       "paths, limits, logging, vmm, guest, storage",
+                                                       "paths, limits, logging, vmm, guest, storage, pool",
                                                        where, name));
             }
             for (const auto& [inner_name, inner] : *table) {

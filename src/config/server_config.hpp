@@ -82,6 +82,10 @@ struct ServerConfig {
         MiB pool_size{16384};
         MiB template_budget{16384};  // that saved first boots may occupy; 0: none are kept
     } storage;
+    struct Pool {                // VMs that are kept ready, woken from templates and golden
+        std::uint32_t size = 0;  // of each template; 0: none
+        MiB memory{1024};        // of all of them together, as if each used all of its own
+    } pool;
 };
 
 // Where settings come from, besides the built-in defaults.

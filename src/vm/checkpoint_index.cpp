@@ -17,19 +17,16 @@ namespace {
 
 constexpr std::size_t least_prefix = 4;
 
-Error not_found(std::string_view which) {
-    return {Errc::not_found, fmt::format("checkpoint '{}' not found", which)};
+// What replace_file_at() leaves when it is cut off.
+void remove_unfinished_descriptions(const std::filesystem::path& snapshot) {
+    const auto names = names_in(snapshot);
+    if (!names) return;
+    for (const std::string& name : *names)
+        if (name.starts_with("config.json.tmp-")) ::unlink((snapshot / name).c_str());
 }
 
-// What a change of its name or label had begun when the server was killed (write_snapshot_config).
-void sweep(const std::filesystem::path& checkpoint) {
-    const auto names = names_in(checkpoint);
-    if (!names) return;
-    for (const std::string& name : *names) {
-        if (!name.starts_with(std::string{config_file} + ".")) continue;
-        if (auto removed = remove_tree(checkpoint / name); !removed)
-            log::warn("remains in a checkpoint stay", {{"reason", removed.error().full()}});
-    }
+Error not_found(std::string_view which) {
+    return {Errc::not_found, fmt::format("checkpoint '{}' not found", which)};
 }
 
 }  // namespace
@@ -47,7 +44,7 @@ Result<void> CheckpointIndex::load() {
         if (!ids) return fail(std::move(ids.error()));
         if (ids->empty()) ::rmdir((directory_ / vm).c_str());
         for (const std::string& id : *ids) {
-            sweep(directory_ / vm / id);
+            remove_unfinished_descriptions(directory_ / vm / id);
             auto config = read_snapshot(directory_ / vm / id);
             if (config && (config->id != id || config->vm_name != vm))
                 config = fail(Errc::corrupt, "config.json names another checkpoint");
@@ -60,6 +57,13 @@ Result<void> CheckpointIndex::load() {
         }
     }
     return {};
+}
+
+std::vector<SnapshotConfig> CheckpointIndex::all() const {
+    std::vector<SnapshotConfig> all;
+    const std::lock_guard lock{mutex_};
+    for (const auto& [id, config] : by_id_) all.push_back(config);
+    return all;
 }
 
 std::vector<SnapshotConfig> CheckpointIndex::of(const VmName& vm) const {
@@ -115,6 +119,25 @@ CheckpointIndex::NameHold::~NameHold() {
     std::erase(index_->held_, name_);
 }
 
+Result<SnapshotConfig> CheckpointIndex::change(const std::string& id,
+                                               const std::function<void(SnapshotConfig&)>& change) {
+    const std::lock_guard one_at_a_time{changing_};
+    SnapshotConfig config;
+    {
+        const std::lock_guard lock{mutex_};
+        const auto found = by_id_.find(id);
+        if (found == by_id_.end()) return fail(not_found(id));
+        config = found->second;
+    }
+    change(config);
+    if (auto written = write_snapshot_config(place_of(config), config); !written)
+        return fail(std::move(written.error()));
+    const std::lock_guard lock{mutex_};
+    // Unless it was removed meanwhile.
+    if (const auto found = by_id_.find(id); found != by_id_.end()) found->second = config;
+    return config;
+}
+
 void CheckpointIndex::put(SnapshotConfig config) {
     const std::lock_guard lock{mutex_};
     std::string id = config.id;
@@ -124,9 +147,12 @@ void CheckpointIndex::put(SnapshotConfig config) {
 Result<void> CheckpointIndex::remove(const SnapshotConfig& config) {
     const std::filesystem::path place = place_of(config);
     const std::filesystem::path trash = directory_ / (".trash-" + config.id);
-    if (::rename(place.c_str(), trash.c_str()) != 0 && errno != ENOENT)
-        return fail_errno(errno, "move the checkpoint away");
-    erase(config.id);
+    {
+        const auto unchanged = hold_changes();
+        if (::rename(place.c_str(), trash.c_str()) != 0 && errno != ENOENT)
+            return fail_errno(errno, "move the checkpoint away");
+        erase(config.id);
+    }
     if (auto removed = remove_tree(trash); !removed) {
         // It is in nobody's way, and the next start of the server tries again.
         log::warn("checkpoint's files are left in the trash", {{"reason", removed.error().full()}});

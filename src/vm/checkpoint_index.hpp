@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -23,6 +24,7 @@ class CheckpointIndex {
     // in the log and left alone. Blocking.
     [[nodiscard]] Result<void> load();
 
+    [[nodiscard]] std::vector<SnapshotConfig> all() const;
     // Of one VM, oldest first.
     [[nodiscard]] std::vector<SnapshotConfig> of(const VmName& vm) const;
     // By id, unique prefix of an id or name; see Checkpoints.
@@ -32,6 +34,14 @@ class CheckpointIndex {
     // Keeps a name for a checkpoint that is being made or renamed. conflict when it is taken.
     class NameHold;
     [[nodiscard]] Result<NameHold> hold_name(const VmName& vm, const std::string& name);
+
+    // Changes what config.json says of a published checkpoint, there and here. Changes come one after the
+    // other, and each sees the one before. not_found when it is gone. Blocking.
+    [[nodiscard]] Result<SnapshotConfig> change(const std::string& id,
+                                                const std::function<void(SnapshotConfig&)>& change);
+
+    // While this is held no description is being changed, so that a directory can be removed. Blocking.
+    [[nodiscard]] std::unique_lock<std::mutex> hold_changes() { return std::unique_lock{changing_}; }
 
     void put(SnapshotConfig config);
     void erase(const std::string& id);
@@ -47,6 +57,7 @@ class CheckpointIndex {
     using HeldName = std::pair<std::string, std::string>;  // VM, name
 
     const std::filesystem::path directory_;
+    std::mutex changing_;  // held from reading a description to having written it
     mutable std::mutex mutex_;
     std::map<std::string, SnapshotConfig> by_id_;
     std::vector<HeldName> held_;

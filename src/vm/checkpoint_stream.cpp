@@ -84,15 +84,15 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::open(const fs::path&
     if (!config) return fail(std::move(config.error()));
     const auto directory = open_directory(snapshot);
     if (!directory) return fail(directory.error());
-    std::vector<const char*> names{disk_file};
-    if (config->has_memory) names.insert(names.end(), {memory_file, state_file});
     std::vector<File> files;
-    for (const char* name : names) {
+    for (const char* name : config->files()) {
         auto file = open_file_at(*directory, name, O_RDONLY);
         if (!file) return fail(std::move(file.error()));
         struct stat status {};
         if (::fstat(file->get(), &status) != 0) return fail_errno(errno, "look at the checkpoint");
-        files.push_back({name, std::move(*file), static_cast<std::uint64_t>(status.st_size)});
+        const auto hash = config->sha256.find(name);
+        files.push_back({name, std::move(*file), static_cast<std::uint64_t>(status.st_size),
+                         hash == config->sha256.end() ? std::string{} : hash->second});
     }
     return std::unique_ptr<CheckpointWriter>{new CheckpointWriter{std::move(*config), std::move(files)}};
 }
@@ -142,6 +142,10 @@ Result<void> CheckpointWriter::step() {
         data_end_ = end < 0 ? file.size : std::min(static_cast<std::uint64_t>(end), file.size);
     }
     if (offset_ < data_end_) return read_on();
+    const std::string hash = content_.take(file.size);
+    if (!file.hash.empty() && file.hash != hash)
+        return fail(Errc::corrupt,
+                    fmt::format("the checkpoint's {} is damaged: its hash is wrong", file.name));
     ++at_;
     file_begun_ = false;
     return compressor_->add(static_cast<char>(Record::end_of_file) + digest_.take(), ZSTD_e_continue, out_);
@@ -157,6 +161,7 @@ Result<void> CheckpointWriter::read_on() {
     const std::string header = data_header(offset_, bytes.size());
     digest_.add(header);
     digest_.add(bytes);
+    content_.add(offset_, bytes);
     offset_ += bytes.size();
     if (auto added = compressor_->add(header, ZSTD_e_continue, out_); !added) return added;
     return compressor_->add(bytes, ZSTD_e_continue, out_);

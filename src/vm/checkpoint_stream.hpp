@@ -17,7 +17,8 @@
 // A snapshot as one stream of bytes; docs/checkpoint-stream.md has the format. Blocking: use on a pool.
 namespace noid::vm {
 
-// Reads a snapshot into a stream. The snapshot may be removed meanwhile.
+// Reads a snapshot into a stream. The snapshot may be removed meanwhile. corrupt, where a file ends, when it
+// is not what its hash says, if it has one.
 class CheckpointWriter {
   public:
     [[nodiscard]] static Result<std::unique_ptr<CheckpointWriter>> open(
@@ -33,6 +34,7 @@ class CheckpointWriter {
         std::string name;
         Fd fd;
         std::uint64_t size = 0;
+        std::string hash;  // as config.json has it; empty: it was not taken yet
     };
     CheckpointWriter(SnapshotConfig config, std::vector<File> files);
     Result<void> step();
@@ -47,6 +49,7 @@ class CheckpointWriter {
     std::string out_;
     std::unique_ptr<Compressor> compressor_;
     Sha256 digest_;
+    ContentHash content_;
 };
 
 // What a stream may contain at most.

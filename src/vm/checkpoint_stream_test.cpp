@@ -106,6 +106,40 @@ TEST_F(CheckpointStreamTest, WhatGoesOutComesIn) {
     }
 }
 
+TEST_F(CheckpointStreamTest, WhatIsDamagedDoesNotGoOut) {
+    for (const char* name : {disk_file, memory_file, state_file})
+        config_.sha256[name] = content_hash(source() / name).value();
+    ASSERT_TRUE(write_snapshot_config(source(), config_));
+    EXPECT_TRUE(imported(exported()));
+    std::fstream{source() / memory_file, std::ios::in | std::ios::out} << "Memory";
+    auto writer = CheckpointWriter::open(source());
+    ASSERT_TRUE(writer);
+    Result<std::string> piece = "begun";
+    while (piece && !piece->empty()) piece = (*writer)->next();
+    ASSERT_FALSE(piece);
+    EXPECT_EQ(piece.error().code, Errc::corrupt);
+    EXPECT_EQ(piece.error().what, "the checkpoint's memory.snap is damaged: its hash is wrong");
+}
+
+TEST(ContentHash, SaysWhatAFileHoldsWhereverItIsCut) {
+    ContentHash hash;
+    const std::string bytes(5000, 'x');
+    hash.add(0, bytes);
+    hash.add(12288, "end");
+    const std::string whole = hash.take(20000);
+    hash.add(0, bytes.substr(0, 1000));
+    hash.add(1000, bytes.substr(1000));
+    hash.add(8192, std::string(4096, '\0'));
+    hash.add(12288, std::string("end\0\0", 5));
+    EXPECT_EQ(hash.take(20000), whole);
+    hash.add(0, bytes);
+    hash.add(12289, "end");
+    EXPECT_NE(hash.take(20000), whole);
+    hash.add(0, bytes);
+    hash.add(12288, "end");
+    EXPECT_NE(hash.take(20001), whole);
+}
+
 TEST_F(CheckpointStreamTest, AnEndThatIsMissingIsNoticed) {
     const std::string stream = exported();
     for (std::size_t size = 0; size < stream.size(); size += 13) {

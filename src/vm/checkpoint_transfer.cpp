@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "vm/checkpoint_hasher.hpp"
 #include "vm/create_request.hpp"
 #include "vm/usage.hpp"
 
@@ -113,6 +114,7 @@ Awaitable<Result<CheckpointView>> LocalCheckpointSink::finish() {
         if (!request_.label.empty()) config->label = request_.label;
         config->automatic = false;
         config->sources.clear();
+        config->sha256.clear();  // of what lies here they are taken here
         if (auto done = draft_->publish(*config, tenant_->checkpoints.place_of(*config)); !done)
             return fail(std::move(done.error()));
         return config;
@@ -120,6 +122,7 @@ Awaitable<Result<CheckpointView>> LocalCheckpointSink::finish() {
     auto config = co_await on_pool(host_.files, std::move(work));
     if (!config) co_return fail(std::move(config.error()));
     tenant_->checkpoints.put(*config);
+    host_.hasher.add(tenant_, *config);
     log::info("checkpoint imported", {{"user", tenant_->user_name}, {"vm", vm_.text()}, {"checkpoint", id_}});
     co_return config->view();
 }

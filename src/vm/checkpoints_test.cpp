@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "vm/sha256.hpp"
 #include "vm/stray_processes.hpp"
 #include "vm/suspension_files.hpp"
 #include "vm/testing/engine_world.hpp"
@@ -216,6 +217,33 @@ TEST_F(CheckpointsTest, AreFoundByIdPrefixAndNameAndCanBeChanged) {
         EXPECT_EQ(info->id, saved->id);
         EXPECT_GT(info->disk_used.value_or(0), 0u);
         EXPECT_EQ(info->obstacle, "");
+        co_await close();
+    });
+}
+
+// The hashes come on their own, also to what an earlier server could not finish, and nobody waits for them.
+TEST_F(CheckpointsTest, EveryCheckpointGetsItsHashes) {
+    run([this]() -> Awaitable<void> {
+        auto ann = co_await begin();
+        set_memory("web", "one");
+        auto saved = co_await vm_of(ann)->checkpoint(CheckpointRequest{"a", "x"});
+        const fs::path place = checkpoints() / "web" / saved->id;
+        EXPECT_TRUE(co_await reached("hash:taken", 1));
+        auto config = read_snapshot(place);
+        EXPECT_TRUE(config->has_all_hashes());
+        EXPECT_EQ(config->sha256.at("memory.snap"), content_hash(place / "memory.snap").value());
+        EXPECT_EQ(config->label, "x");
+        auto changed = co_await ann->checkpoints().change(named("web"), "a", CheckpointChange{"b", ""});
+        EXPECT_EQ(changed->name, "b");
+        EXPECT_TRUE(read_snapshot(place)->has_all_hashes()) << "the change keeps them";
+        ann.reset();
+        co_await close();
+
+        config->sha256.clear();
+        EXPECT_TRUE(write_snapshot_config(place, *config));
+        co_await open();
+        EXPECT_TRUE(co_await reached("hash:taken", 2));
+        EXPECT_TRUE(read_snapshot(place)->has_all_hashes());
         co_await close();
     });
 }

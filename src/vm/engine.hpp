@@ -28,12 +28,22 @@ struct VmNetworkNumbers {
     NetworkNumbers numbers;
 };
 
+// VMs that are kept ready ahead of creates, and what became of them since the server started.
+struct WarmNumbers {
+    std::size_t ready = 0;
+    MiB memory;                // of those, as it is counted against [pool] memory
+    std::uint64_t given = 0;   // to creates
+    std::uint64_t missed = 0;  // creates that found none
+    std::uint64_t ended = 0;   // without having been used
+};
+
 struct EngineNumbers {  // for /metrics
     std::size_t vms_total = 0;
     std::size_t vms_running = 0;
     std::uint64_t memory_bytes = 0;
     double cpu_seconds = 0;
     std::uint64_t disk_bytes = 0;
+    WarmNumbers warm;
     std::optional<NetworkNumbers> network;   // of the VMs that have one now, together
     std::vector<VmNetworkNumbers> networks;  // of each, by user and name
 };

@@ -47,6 +47,8 @@ class Examination {
         }
         examine_templates();
         examine_golden();
+        for (const std::string& id : entries(directory_.warm()))
+            remains(directory_.warm() / id, "a VM that a server kept ready");
         return std::move(findings_);
     }
 
@@ -159,10 +161,8 @@ class Examination {
         if (config->has_memory && (::stat((place / memory_file).c_str(), &status) != 0 ||
                                    static_cast<std::uint64_t>(status.st_size) != config->memory.bytes()))
             return fail(Errc::corrupt, "the memory has the wrong size");
-        std::vector<const char*> names{disk_file};
-        if (config->has_memory) names.insert(names.end(), {memory_file, state_file});
         bool added = false;
-        for (const char* name : names) {
+        for (const char* name : config->files()) {
             const auto expected = config->sha256.find(name);
             if (expected == config->sha256.end() && !repairs()) continue;
             auto hash = content_hash(place / name);

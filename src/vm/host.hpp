@@ -17,6 +17,9 @@
 
 namespace noid::vm {
 
+class CheckpointHasher;
+class WarmPool;
+
 using ChannelFactory = std::function<std::shared_ptr<channel::AgentChannel>(
     asio::any_io_executor strand, channel::AgentChannel::Connect connect)>;
 
@@ -34,6 +37,8 @@ struct Host {
     vmm::Warden& warden;
     const volume::Volume& volume;  // of the data directory
     const TemplateStore& templates;
+    WarmPool& warm;
+    CheckpointHasher& hasher;
     Network& network;
     PortRegistry& ports;
     ChannelFactory make_channel;

@@ -59,15 +59,14 @@ Awaitable<Result<CheckpointView>> LocalCheckpoints::change(const VmName& vm, std
     const bool renamed = change.name && *change.name != config->name;
     auto hold = context_->checkpoints.hold_name(*owner, renamed ? *change.name : std::string{});
     if (!hold) co_return fail(std::move(hold.error()));
-    if (change.name) config->name = std::move(*change.name);
-    if (change.label) config->label = std::move(*change.label);
-    auto write = [place = context_->checkpoints.place_of(*config), &config] {
-        return write_snapshot_config(place, *config);
+    auto apply = [&change](SnapshotConfig& present) {
+        if (change.name) present.name = *change.name;
+        if (change.label) present.label = *change.label;
     };
-    if (auto written = co_await on_pool(host_.files, std::move(write)); !written)
-        co_return fail(std::move(written.error()));
-    context_->checkpoints.put(*config);
-    co_return render(*config);
+    auto write = [this, &config, &apply] { return context_->checkpoints.change(config->id, apply); };
+    auto changed = co_await on_pool(host_.files, std::move(write));
+    if (!changed) co_return fail(std::move(changed.error()));
+    co_return render(*changed);
 }
 
 // --- removal -----------------------------------------------------------------------------------------

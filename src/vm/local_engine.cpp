@@ -10,12 +10,14 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "vm/checkpoint_hasher.hpp"
 #include "vm/golden.hpp"
 #include "vm/race.hpp"
 #include "vm/server_id.hpp"
 #include "vm/stray_processes.hpp"
 #include "vm/task_group.hpp"
 #include "vm/usage.hpp"
+#include "vm/warm_pool.hpp"
 #include "volume/pool.hpp"
 
 namespace noid::vm {
@@ -52,6 +54,10 @@ LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique
       user_database_{std::move(users)},
       strand_{asio::make_strand(parts.loop)},
       watch_{strand_, "watch over sleeping VMs"},
+      warm_{std::make_shared<WarmPool>(parts.loop, host_, directory_.warm())},
+      hasher_{std::make_unique<CheckpointHasher>([at_step = parts.at_step] {
+          if (at_step) (void)at_step("hash:taken");
+      })},
       host_{parts.loop,
             config_,
             databases_,
@@ -60,6 +66,8 @@ LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique
             *warden_,
             *volume_,
             templates_,
+            *warm_,
+            *hasher_,
             *network_,
             ports_,
             std::move(parts.make_channel),
@@ -153,7 +161,10 @@ Awaitable<Result<void>> LocalEngine::load() {
         auto finished = co_await finish_deletion(user_id);
         if (!finished) log::error("deleted user's files are left", {{"reason", finished.error().full()}});
     }
-    co_return co_await give_back_leaked_slots();
+    if (auto removed = co_await warm_->remove_remains(running); !removed) co_return removed;
+    if (auto given_back = co_await give_back_leaked_slots(); !given_back) co_return given_back;
+    warm_->start();
+    co_return Result<void>{};
 }
 
 // Before any VM asks for one.
@@ -451,6 +462,7 @@ Awaitable<EngineNumbers> LocalEngine::numbers() const {
         numbers.disk_bytes = disk_usage(users).value_or(0);
     };
     co_await on_pool(files_, std::move(measure));
+    numbers.warm = warm_->numbers();
     std::ranges::sort(numbers.networks, {},
                       [](const VmNetworkNumbers& each) { return std::tie(each.user, each.vm); });
     co_return numbers;
@@ -463,6 +475,9 @@ Awaitable<void> LocalEngine::close() {
         TaskGroup group{strand_, "letting go of tenants"};
         for (const auto& tenant : tenants()) group.spawn(tenant->let_go());
         co_await group.join();
+        co_await warm_->close();
+        auto stop = [this] { hasher_->stop(); };
+        co_await on_pool(files_, std::move(stop));
     };
     co_await administrate(work);
 }

@@ -105,6 +105,8 @@ class LocalEngine final : public Engine, private Doorbell {
     // Last: their threads end before what they work on.
     mutable asio::thread_pool databases_{2};
     mutable asio::thread_pool files_{4};
+    const std::shared_ptr<WarmPool> warm_;
+    const std::unique_ptr<CheckpointHasher> hasher_;
     mutable Host host_;
 };
 

@@ -11,6 +11,8 @@
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "vm/create_request.hpp"
+#include "vm/machine_spec.hpp"
+#include "vm/warm_pool.hpp"
 
 namespace noid::vm {
 
@@ -187,7 +189,14 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
     }
     VmStatus status;
     status.ports = request.ports;
-    auto actor = VmActor::create(host_, context_, std::move(record), std::move(status));
+    const auto busy = host_.warm.busy();
+    std::optional<asio::any_io_executor> strand;
+    if (!making.boot) making.warm = co_await borrow_warm(record, making.image);
+    if (making.warm) {
+        record.id = making.warm->id();
+        strand = making.warm->strand();
+    }
+    auto actor = VmActor::create(host_, context_, std::move(record), std::move(status), std::move(strand));
     auto reservation = reserve(actor, request.idempotency_key);
     if (!reservation) {
         // The first request with this key may have come to its end since the look above.
@@ -202,8 +211,31 @@ Awaitable<Result<Tenant::Created>> LocalTenant::create(CreateRequest request) {
     co_return Created{actor->view(), false};
 }
 
+// A machine that waits for a VM of that kind. With or without a network is decided later: where the host has
+// one, such machines have one too.
+Awaitable<WarmPool::Loan> LocalTenant::borrow_warm(const VmRecord& record, std::filesystem::path image) {
+    if (!host_.warm.is_wanted()) co_return WarmPool::Loan{};
+    const auto machine =
+        machine_spec(host_.config, record.id, {}, record.cpus, record.memory, std::optional<Slot>{});
+    auto look = [this, shape = shape_of(machine, std::move(image), record.disk),
+                 default_image = record.image.empty()]() mutable {
+        bool missed = false;
+        for (const bool has_network : {true, false}) {
+            shape.has_network = has_network;
+            const auto found = host_.templates.find(shape, default_image);
+            if (!found.origin) continue;
+            if (auto loan = host_.warm.borrow(*found.origin)) return loan;
+            missed = true;
+        }
+        if (missed) host_.warm.count_missed();
+        return WarmPool::Loan{};
+    };
+    co_return co_await on_pool(host_.files, std::move(look));
+}
+
 Awaitable<Result<VmView>> LocalTenant::create_from(Origin origin, VmName name, std::string id) {
     auto self = shared_from_this();
+    const auto busy = host_.warm.busy();
     const SnapshotConfig& config = origin.config;
     if (const std::string obstacle = config.obstacle(host_.vmm.description()); !obstacle.empty())
         co_return fail(Errc::unsupported, obstacle);

@@ -53,6 +53,7 @@ class LocalTenant final : public Tenant, public std::enable_shared_from_this<Loc
 
     Awaitable<Result<std::optional<Created>>> replay(const CreateRequest& request,
                                                      const std::string& fingerprint);
+    Awaitable<WarmPool::Loan> borrow_warm(const VmRecord& record, std::filesystem::path image);
     Result<Reservation> reserve(std::shared_ptr<VmActor> actor, const std::string& idempotency_key);
     void forget(const std::shared_ptr<VmActor>& actor);
 

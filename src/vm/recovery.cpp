@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/log.hpp"
+#include "vm/checkpoint_hasher.hpp"
 #include "vm/local_tenant.hpp"
 #include "vm/suspension_files.hpp"
 #include "vm/task_group.hpp"
@@ -341,6 +342,8 @@ Awaitable<Result<void>> LocalTenant::recover(std::shared_ptr<const WorkingDirect
     if (!known) co_return fail(std::move(known.error()));
     auto load = [context = context_] { return context->checkpoints.load(); };
     if (auto loaded = co_await on_pool(host_.files, std::move(load)); !loaded) co_return loaded;
+    for (const SnapshotConfig& checkpoint : context_->checkpoints.all())
+        host_.hasher.add(context_, checkpoint);
 
     auto executor = co_await asio::this_coro::executor;
     TaskGroup takeovers{executor, "takeover of VMs"};

@@ -58,15 +58,47 @@ std::string Sha256::take() {
     return hash;
 }
 
-Result<std::string> content_hash(const std::filesystem::path& path) {
+void ContentHash::add(std::uint64_t offset, std::string_view bytes) {
+    while (!bytes.empty()) {
+        const std::uint64_t within = offset % block_bytes;
+        if (offset - within != block_offset_) finish_block(block_bytes);
+        block_offset_ = offset - within;
+        const std::string_view piece = bytes.substr(0, block_bytes - within);
+        block_.resize(within, '\0');
+        block_ += piece;
+        offset += piece.size();
+        bytes.remove_prefix(piece.size());
+    }
+}
+
+void ContentHash::finish_block(std::size_t length) {
+    if (block_.find_first_not_of('\0') != std::string::npos) {
+        block_.resize(length, '\0');
+        hash_.add(little_endian(block_offset_));
+        hash_.add(block_);
+    }
+    block_.clear();
+}
+
+// The last block ends where the file does.
+std::string ContentHash::take(std::uint64_t size) {
+    const std::uint64_t left = size > block_offset_ ? size - block_offset_ : 0;
+    finish_block(static_cast<std::size_t>(std::min<std::uint64_t>(block_bytes, left)));
+    block_offset_ = 0;
+    hash_.add(little_endian(size));
+    return hexadecimal(hash_.take());
+}
+
+Result<std::string> content_hash(const std::filesystem::path& path, const std::function<bool()>& go_on) {
     const auto file = open_file(path, O_RDONLY);
     if (!file) return fail(file.error());
     struct stat status {};
     if (::fstat(file->get(), &status) != 0) return fail_errno(errno, "look at the file");
-    Sha256 hash;
+    ContentHash hash;
     std::string buffer(read_bytes, '\0');
     off_t at = 0;
     while (at < status.st_size) {
+        if (go_on && !go_on()) return fail(Errc::cancelled, "the hash is not wanted any more");
         const off_t data = ::lseek(file->get(), at, SEEK_DATA);
         if (data < 0 && errno == ENXIO) break;  // only a hole is left
         if (data < 0) return fail_errno(errno, "look for data");
@@ -74,20 +106,10 @@ Result<std::string> content_hash(const std::filesystem::path& path) {
         const ssize_t got = ::pread(file->get(), buffer.data(), buffer.size(), at);
         if (got < 0) return fail_errno(errno, "read the file");
         if (got == 0) break;
-        std::string_view rest{buffer.data(), static_cast<std::size_t>(got)};
-        while (!rest.empty()) {
-            const std::string_view block = rest.substr(0, block_bytes);
-            const bool zero = block.find_first_not_of('\0') == std::string_view::npos;
-            if (!zero) {
-                hash.add(little_endian(static_cast<std::uint64_t>(at)));
-                hash.add(block);
-            }
-            at += static_cast<off_t>(block.size());
-            rest.remove_prefix(block.size());
-        }
+        hash.add(static_cast<std::uint64_t>(at), {buffer.data(), static_cast<std::size_t>(got)});
+        at += got;
     }
-    hash.add(little_endian(static_cast<std::uint64_t>(status.st_size)));
-    return hexadecimal(hash.take());
+    return hash.take(static_cast<std::uint64_t>(status.st_size));
 }
 
 }  // namespace noid::vm

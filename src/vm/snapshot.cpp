@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value_from.hpp>
 #include <cerrno>
@@ -135,6 +136,15 @@ Result<SnapshotConfig> SnapshotConfig::from_json(std::string_view text) {
     return config;
 }
 
+std::vector<const char*> SnapshotConfig::files() const {
+    if (!has_memory) return {disk_file};
+    return {disk_file, memory_file, state_file};
+}
+
+bool SnapshotConfig::has_all_hashes() const {
+    return std::ranges::all_of(files(), [this](const char* file) { return sha256.contains(file); });
+}
+
 void SnapshotConfig::set_vmm(const vmm::Description& description) {
     vmm = vmm::name_of(description.kind);
     vmm_version = description.version;
@@ -187,9 +197,7 @@ Result<SnapshotConfig> read_snapshot_in(const Fd& directory) {
     if (!text) return fail(std::move(text.error()));
     auto config = SnapshotConfig::from_json(*text);
     if (!config) return config;
-    std::vector<const char*> files{disk_file};
-    if (config->has_memory) files.insert(files.end(), {memory_file, state_file});
-    for (const char* name : files) {
+    for (const char* name : config->files()) {
         struct stat status {};
         if (::fstatat(directory.get(), name, &status, 0) != 0 || status.st_size == 0)
             return fail(Errc::corrupt, fmt::format("{} is missing or empty", name));
@@ -274,9 +282,7 @@ Result<void> SnapshotDraft::publish(const SnapshotConfig& config, const fs::path
     const auto directory = open_directory(directory_);
     if (!directory) return fail(directory.error());
     if (auto written = replace_file_at(*directory, config_file, config.to_json()); !written) return written;
-    std::vector<const char*> files{disk_file};
-    if (config.has_memory) files.insert(files.end(), {memory_file, state_file});
-    for (const char* name : files) {
+    for (const char* name : config.files()) {
         if (auto synced = complete_file_at(*directory, name); !synced) return synced;
     }
     if (auto synced = sync_directory(*directory); !synced) return synced;

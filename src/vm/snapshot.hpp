@@ -58,6 +58,10 @@ struct SnapshotConfig {
     // corrupt when the text is no such description.
     [[nodiscard]] static Result<SnapshotConfig> from_json(std::string_view text);
 
+    // Those that the directory holds besides config.json.
+    [[nodiscard]] std::vector<const char*> files() const;
+    [[nodiscard]] bool has_all_hashes() const;
+
     void set_vmm(const vmm::Description& description);
     // Why a machine of `vmm` cannot wake from it, in words; empty when it can.
     [[nodiscard]] std::string obstacle(const vmm::Description& description) const;

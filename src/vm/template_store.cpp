@@ -21,14 +21,25 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What a file is at present: another content has another of these.
+// What a file is at present, and which it is: another content has another of these.
 Result<std::string> state_of(const fs::path& file) {
     if (file.empty()) return std::string{};
     struct stat status {};
     if (::stat(file.c_str(), &status) != 0)
         return fail_errno(errno, fmt::format("look at {}", file.filename().string()));
-    return fmt::format("{}:{}:{}:{}.{}", status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec,
-                       status.st_mtim.tv_nsec);
+    return fmt::format("{}:{}:{}:{}.{} {}", status.st_dev, status.st_ino, status.st_size,
+                       status.st_mtim.tv_sec, status.st_mtim.tv_nsec, file.string());
+}
+
+// Whether the files that it booted from are what they were.
+bool is_of_present_files(const SnapshotConfig& config) {
+    return std::ranges::all_of(config.sources, [](const auto& source) {
+        const std::string& then = source.second;
+        const auto path = then.find(' ');
+        if (path == std::string::npos) return then.empty();  // there was none, such as an initrd
+        const auto now = state_of(then.substr(path + 1));
+        return now && *now == then;
+    });
 }
 
 Result<std::map<std::string, std::string>> sources_of(const Shape& shape) {
@@ -62,6 +73,19 @@ std::string obstacle(const SnapshotConfig& config, const std::map<std::string, s
 }
 
 }  // namespace
+
+Shape shape_of(const vmm::MachineSpec& machine, fs::path image, MiB disk) {
+    Shape shape;
+    shape.image = std::move(image);
+    shape.kernel = machine.kernel;
+    shape.initrd = machine.initrd;
+    shape.kernel_arguments = machine.kernel_arguments;
+    shape.cpus = machine.vcpus;
+    shape.memory = machine.memory;
+    shape.disk = disk;
+    shape.has_network = machine.network.has_value();
+    return shape;
+}
 
 Result<void> TemplateStore::clean() const {
     auto names = names_in(templates_);
@@ -155,6 +179,28 @@ Result<void> TemplateStore::keep_budget(const std::string& newest) const {
         total -= entry.bytes;
     }
     return {};
+}
+
+std::vector<Origin> TemplateStore::usable() const {
+    std::vector<Origin> found;
+    if (auto golden = read_snapshot(golden_); golden && golden->has_memory && golden->obstacle(vmm_).empty())
+        found.push_back({golden_, std::move(*golden), "golden"});
+    if (budget_.count == 0) return found;
+    const auto names = names_in(templates_);
+    if (!names) return found;
+    std::vector<std::pair<fs::file_time_type, Origin>> templates;
+    for (const std::string& name : *names) {
+        if (name.starts_with('.')) continue;
+        auto config = read_snapshot(templates_ / name);
+        if (!config || !config->obstacle(vmm_).empty() || !is_of_present_files(*config)) continue;
+        std::error_code failed;
+        const auto used = fs::last_write_time(templates_ / name, failed);
+        if (failed) continue;
+        templates.emplace_back(used, Origin{templates_ / name, std::move(*config), "template"});
+    }
+    std::ranges::sort(templates, std::ranges::greater{}, [](const auto& entry) { return entry.first; });
+    for (auto& [used, origin] : templates) found.push_back(std::move(origin));
+    return found;
 }
 
 void TemplateStore::drop(const Origin& origin) const {

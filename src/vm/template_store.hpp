@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/error.hpp"
 #include "base/units.hpp"
@@ -25,6 +27,9 @@ struct Shape {
     MiB disk;
     bool has_network = false;
 };
+
+// Of a machine that boots `image` on a disk of that size.
+[[nodiscard]] Shape shape_of(const vmm::MachineSpec& machine, std::filesystem::path image, MiB disk);
 
 // Machines that have just booted, saved before anybody used them: <data_dir>/templates/<key>/, and the one
 // that an operator made, <data_dir>/golden/. A template is replaced or removed at any time; VMs that woke
@@ -56,6 +61,12 @@ class TemplateStore {
     [[nodiscard]] Result<std::optional<Bake>> begin(const Shape& shape) const;
     // In place of the template that was there; then the least recently used go until the budget is kept.
     [[nodiscard]] Result<void> publish(Bake bake, SnapshotConfig config) const;
+    // What could be woken from now: golden, then templates, the one used last first.
+    [[nodiscard]] std::vector<Origin> usable() const;
+    // Where an entry changes when one of them does: the directory of templates, and golden itself.
+    [[nodiscard]] std::pair<std::filesystem::path, std::filesystem::path> places() const {
+        return {templates_, golden_};
+    }
     // It did not wake.
     void drop(const Origin& origin) const;
 

@@ -111,8 +111,11 @@ TEST_F(UpkeepTest, ACheckpointThatWasDueWhileNoServerRanIsMadeAtOnce) {
     });
 }
 
-// Images and memory of the sizes that their descriptions say.
+// Images and memory of the sizes that their descriptions say, and no hashes yet.
 void give_sizes(const fs::path& directory) {
+    auto config = read_snapshot(directory).value();
+    config.sha256.clear();
+    ASSERT_TRUE(write_snapshot_config(directory, config));
     fs::permissions(directory / "memory.snap", fs::perms::owner_all);
     fs::resize_file(directory / "memory.snap", MiB{128}.bytes());
 }

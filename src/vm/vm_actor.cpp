@@ -52,16 +52,17 @@ std::string describe(const vmm::Exit& exit) {
 }  // namespace
 
 std::shared_ptr<VmActor> VmActor::create(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord record,
-                                         VmStatus status) {
+                                         VmStatus status, std::optional<asio::any_io_executor> strand) {
     return std::shared_ptr<VmActor>{
-        new VmActor{host, std::move(tenant), std::move(record), std::move(status)}};
+        new VmActor{host, std::move(tenant), std::move(record), std::move(status), std::move(strand)}};
 }
 
-VmActor::VmActor(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord record, VmStatus status)
+VmActor::VmActor(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord record, VmStatus status,
+                 std::optional<asio::any_io_executor> strand)
     : host_{host},
       tenant_{std::move(tenant)},
       record_{std::move(record)},
-      strand_{asio::make_strand(host.loop)},
+      strand_{strand ? std::move(*strand) : asio::any_io_executor{asio::make_strand(host.loop)}},
       status_{std::move(status)},
       changed_{strand_},
       console_{ConsoleLog::create(strand_, host.files, tenant_->paths.console_log(record_.name))},
@@ -217,16 +218,20 @@ std::unexpected<Error> VmActor::refuse(std::string_view wanted) const {
 
 // --- the VMM and the agent ---------------------------------------------------------------------------
 
-void VmActor::attach_guest(std::unique_ptr<vmm::Machine> machine) {
-    std::shared_ptr<vmm::Machine> shared{std::move(machine)};
-    auto channel = host_.make_channel(strand_, [shared] { return shared->connect_agent(); });
-    auto guest = std::make_shared<Guest>(shared, std::move(channel), strand_);
+void VmActor::attach_guest(std::shared_ptr<vmm::Machine> machine) {
+    auto channel = host_.make_channel(strand_, [machine] { return machine->connect_agent(); });
+    attach_guest(std::move(machine), std::move(channel));
+}
+
+void VmActor::attach_guest(std::shared_ptr<vmm::Machine> machine,
+                           std::shared_ptr<channel::AgentChannel> channel) {
+    auto guest = std::make_shared<Guest>(machine, std::move(channel), strand_);
     guest_ = guest;
     agent_.reset();
-    status_.process = shared->identity();
+    status_.process = machine->identity();
     status_.vmm = vmm::name_of(host_.vmm.description().kind);
     status_.started_unix = unix_now();
-    guest->tasks.spawn(feed_console(shared, console_));
+    guest->tasks.spawn(feed_console(machine, console_));
     watchers_.spawn(watch(shared_from_this(), guest));
 }
 
@@ -310,7 +315,7 @@ Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
     const ProcessIdentity process = *status_.process;
     share_.emplace(tenant_->quota.take_over(record_.cpus, record_.memory));
     if (!fits_vmm()) co_return co_await leave_to_its_vmm(process);
-    auto machine = co_await host_.vmm.adopt(machine_spec(), process);
+    auto machine = co_await host_.vmm.adopt(spec(), process);
     if (!machine) {
         std::string reason = "the VMM was gone when the server started";
         if (machine.error().code != Errc::not_found) {

@@ -19,6 +19,7 @@
 #include "vm/tenant_context.hpp"
 #include "vm/vm.hpp"
 #include "vm/vm_record.hpp"
+#include "vm/warm_pool.hpp"
 
 namespace noid::vm {
 
@@ -31,8 +32,10 @@ namespace noid::vm {
 class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
   public:
     // A VM that is about to be made, or that an earlier server process made.
+    // `strand`: where a machine lives that it is to take over; none: one of its own.
     [[nodiscard]] static std::shared_ptr<VmActor> create(Host& host, std::shared_ptr<TenantContext> tenant,
-                                                         VmRecord record, VmStatus status);
+                                                         VmRecord record, VmStatus status,
+                                                         std::optional<asio::any_io_executor> strand = {});
 
     // How a VM with this record and status shows itself.
     [[nodiscard]] static VmView render(const Host& host, const VmRecord& record, const VmStatus& status);
@@ -47,6 +50,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
         std::filesystem::path image;          // to clone the disk from
         std::optional<Origin> from;           // wake from it; none: from a template, or boot the image
         bool boot = false;                    // boot the image even if there is a template
+        WarmPool::Loan warm = {};             // a machine that waits for a VM of just this kind, under its id
         std::optional<store::Replay> replay;  // remembered together with the new VM
     };
     // Files, network, boot, agent, row: all or nothing. Cancelled before the row is written: nothing.
@@ -129,7 +133,8 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
         bool network_asked = false;
     };
 
-    VmActor(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord record, VmStatus status);
+    VmActor(Host& host, std::shared_ptr<TenantContext> tenant, VmRecord record, VmStatus status,
+            std::optional<asio::any_io_executor> strand);
 
     // Everything below runs on the strand; what changes state, under a turn.
     template <class Work>
@@ -142,8 +147,11 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Error> abandoned();
 
     Awaitable<Result<void>> build(Progress& progress, Making making);
+    Awaitable<Result<void>> bring_up(Progress& progress, Making& making);
     Awaitable<Result<void>> wake_or_boot(Progress& progress, Making& making);
     Awaitable<Result<void>> boot_instead(Progress& progress, Making& making);
+    Awaitable<Result<void>> begin_anew();
+    Awaitable<Result<void>> take_over_warm(Progress& progress, Making& making);
     Awaitable<Result<void>> make_files(Progress& progress, Making& making);
     Awaitable<void> unmake(Progress progress);
     [[nodiscard]] Result<void> fits_vmm() const;
@@ -155,7 +163,6 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<std::optional<Slot>>> acquire_slot(bool wanted);
     Awaitable<Result<void>> launch(std::int64_t intent, Boot boot);
     Awaitable<Result<void>> come_up(std::shared_ptr<Guest> guest, Boot boot);
-    [[nodiscard]] Shape shape(const std::filesystem::path& image) const;
     Awaitable<std::optional<Origin>> find_template(std::filesystem::path image);
     Awaitable<void> bake_template(std::shared_ptr<Guest> guest, std::filesystem::path image);
     static Awaitable<void> publish_template(std::shared_ptr<VmActor> self, TemplateStore::Bake bake,
@@ -171,6 +178,10 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<void> rouse_slot();
     Result<void> take_share();
     Awaitable<Result<Quota::Claim>> claim_disk(MiB memory, std::filesystem::path disk);
+    Awaitable<void> drop_unfinished_save();
+    Awaitable<Result<void>> commit_to(std::int64_t intent, std::string operation, std::string step,
+                                      IntentData data);
+    Awaitable<void> take_back(std::int64_t intent, std::shared_ptr<Guest> guest, bool was_running);
     Awaitable<Result<Quota::Claim>> claim_for_save(bool with_disk);
     [[nodiscard]] const NetworkSettings& network_settings() const;
     [[nodiscard]] VmRecord present_record() const;
@@ -202,7 +213,9 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<void>> prepare_successor(const Rewind& rewind);
     Awaitable<Result<void>> switch_to_successor(const SnapshotConfig& config);
 
-    void attach_guest(std::unique_ptr<vmm::Machine> machine);
+    void attach_guest(std::shared_ptr<vmm::Machine> machine);
+    void attach_guest(std::shared_ptr<vmm::Machine> machine, std::shared_ptr<channel::AgentChannel> channel);
+    Awaitable<Result<void>> run_and_come_up(Boot boot);
     Awaitable<void> detach_guest();
     static Awaitable<void> watch(std::shared_ptr<VmActor> self, std::shared_ptr<Guest> guest);
     static Awaitable<void> watch_foreign(std::shared_ptr<VmActor> self, ProcessIdentity process);
@@ -225,7 +238,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<std::string> console_tail();
 
     [[nodiscard]] std::filesystem::path directory() const { return tenant_->paths.vm(record_.name); }
-    [[nodiscard]] vmm::MachineSpec machine_spec() const;
+    [[nodiscard]] vmm::MachineSpec spec() const;
     [[nodiscard]] proto::Identity identity_for(Boot boot) const;
     [[nodiscard]] std::unexpected<Error> refuse(std::string_view wanted) const;
     void enter(State state, std::string reason);

@@ -5,11 +5,13 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <exception>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "vm/machine_spec.hpp"
 #include "vm/race.hpp"
 #include "vm/stray_processes.hpp"
 #include "vm/usage.hpp"
@@ -41,6 +43,17 @@ std::string printable(std::string_view bytes) {
         if (!plain && !text.empty() && text.back() != ' ') text.push_back(' ');
     }
     return text;
+}
+
+std::unexpected<Error> storage_exists(const std::filesystem::path& directory) {
+    return fail(Errc::conflict,
+                fmt::format("storage already exists for VM '{}'", directory.filename().string()));
+}
+
+bool is_same_place(const std::optional<Slot>& one, const std::optional<Slot>& other) {
+    if (!one || !other) return !one && !other;
+    return one->index == other->index && one->attachment.tap == other->attachment.tap &&
+           one->attachment.netns == other->attachment.netns;
 }
 
 }  // namespace
@@ -94,15 +107,12 @@ Awaitable<Result<void>> VmActor::build(Progress& progress, Making making) {
     if (auto go_on = reached("create:journalled"); !go_on) co_return go_on;
 
     progress.network_asked = true;
+    making.warm.touch();
     auto slot = co_await acquire_slot(!making.from || !making.from->config.has_memory ||
                                       making.from->config.has_network);
     if (!slot) co_return fail(std::move(slot.error()));
     status_.slot = std::move(*slot);
-    if (!making.from && !making.boot) making.from = co_await find_template(making.image);
-    if (auto files = co_await make_files(progress, making); !files) co_return files;
-    if (auto go_on = reached("create:prepared"); !go_on) co_return go_on;
-
-    if (auto up = co_await wake_or_boot(progress, making); !up) co_return up;
+    if (auto up = co_await bring_up(progress, making); !up) co_return up;
     if (auto go_on = reached("create:answered"); !go_on) co_return go_on;
 
     VmStatus running = status_;
@@ -118,6 +128,50 @@ Awaitable<Result<void>> VmActor::build(Progress& progress, Making making) {
     // The VM exists. Nothing below may fail or be interrupted.
     enter(State::running, "");
     co_return Result<void>{};
+}
+
+Awaitable<Result<void>> VmActor::bring_up(Progress& progress, Making& making) {
+    if (making.warm && !is_same_place(making.warm->slot(), status_.slot)) co_await making.warm.discard();
+    if (making.warm) {
+        making.from = making.warm->origin();
+        auto woken = co_await take_over_warm(progress, making);
+        if (woken || woken.error().code == Errc::conflict) co_return woken;
+        log::warn("VM of the pool is of no use; another is woken",
+                  {{"vm", record_.name.text()}, {"reason", woken.error().full()}});
+        if (making.warm) co_await making.warm.discard();
+        if (progress.directory_made) {
+            if (auto cleared = co_await begin_anew(); !cleared) co_return cleared;
+        }
+    }
+    if (!making.from && !making.boot) making.from = co_await find_template(making.image);
+    if (auto files = co_await make_files(progress, making); !files) co_return files;
+    if (auto go_on = reached("create:prepared"); !go_on) co_return go_on;
+    co_return co_await wake_or_boot(progress, making);
+}
+
+// All that is left to do is to let the machine run and to tell it who it is.
+Awaitable<Result<void>> VmActor::take_over_warm(Progress& progress, Making& making) {
+    auto move = [from = making.warm->directory(), to = directory()]() -> Result<void> {
+        if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return {};
+        if (errno == EEXIST) return storage_exists(to);
+        return fail_errno(errno, "put the VM's directory in place");
+    };
+    if (auto moved = co_await on_pool(host_.files, std::move(move)); !moved) co_return moved;
+    progress.directory_made = true;
+    const SnapshotConfig saved = making.warm->origin().config;
+    WarmVm::Machine ready = making.warm.keep();
+    attach_guest(std::move(ready.machine), std::move(ready.channel));
+    status_.start_kind = "pool";
+    status_.lineage.basis = Lineage::Basis::woken;
+    // It has waited with what its template was saved with.
+    status_.layout = saved.layout;
+    if (resources().disk != saved.resources.disk) {
+        const vmm::DiskLimit limit = resources().disk;
+        if (auto set = co_await guest_->machine->set_disk_limit(limit); !set) co_return set;
+    }
+    co_await settle_balloon(saved.resources.balloon);
+    if (auto go_on = reached("create:prepared"); !go_on) co_return go_on;
+    co_return co_await run_and_come_up(Boot::clone);
 }
 
 Awaitable<Result<void>> VmActor::wake_or_boot(Progress& progress, Making& making) {
@@ -143,27 +197,29 @@ Awaitable<Result<void>> VmActor::wake_or_boot(Progress& progress, Making& making
 }
 
 Awaitable<Result<void>> VmActor::boot_instead(Progress& progress, Making& making) {
+    if (auto cleared = co_await begin_anew(); !cleared) co_return cleared;
+    bake_from_ = making.image;
+    if (auto files = co_await make_files(progress, making); !files) co_return files;
+    co_return co_await launch(progress.intent, Boot::first);
+}
+
+// What was woken is of no use: nothing of it is left.
+Awaitable<Result<void>> VmActor::begin_anew() {
     if (auto ended = co_await end_process_of_vm(0ms); !ended) co_return ended;
     co_await detach_guest();
     co_await end_strays();
     auto clear = [directory = directory()] { return remove_tree(directory); };
     if (auto cleared = co_await on_pool(host_.files, std::move(clear)); !cleared) co_return cleared;
-    if (auto taken = take_share(); !taken) co_return taken;
     status_.start_kind = "boot";
     status_.lineage = {};
-    bake_from_ = making.image;
-    if (auto files = co_await make_files(progress, making); !files) co_return files;
-    co_return co_await launch(progress.intent, Boot::first);
+    co_return take_share();
 }
 
 Awaitable<Result<void>> VmActor::make_files(Progress& progress, Making& making) {
     auto work = [&progress, &making, directory = directory(), size = record_.disk,
                  &volume = host_.volume]() -> Result<void> {
         if (::mkdir(directory.c_str(), 0700) != 0) {
-            if (errno == EEXIST) {
-                return fail(Errc::conflict,
-                            fmt::format("storage already exists for VM '{}'", directory.filename().string()));
-            }
+            if (errno == EEXIST) return storage_exists(directory);
             return fail_errno(errno, "create the VM's directory");
         }
         progress.directory_made = true;
@@ -261,22 +317,9 @@ Awaitable<void> VmActor::release_slot() {
     }
 }
 
-vmm::MachineSpec VmActor::machine_spec() const {
-    const config::ServerConfig& config = host_.config;
-    vmm::MachineSpec spec;
-    spec.id = record_.id;
-    spec.directory = directory();
-    spec.vcpus = record_.cpus;
-    spec.memory = record_.memory;
-    spec.kernel = config.paths.kernel;
-    spec.initrd = config.paths.initrd;
-    spec.kernel_arguments = "noid.init=" + config.guest.init;
-    if (!config.guest.extra_kernel_arguments.empty()) {
-        spec.kernel_arguments += " " + config.guest.extra_kernel_arguments;
-    }
-    spec.rootfs = disk_file;
-    spec.track_dirty_pages = true;  // what incremental saves are made of
-    if (status_.slot) spec.network = status_.slot->attachment;
+vmm::MachineSpec VmActor::spec() const {
+    vmm::MachineSpec spec =
+        machine_spec(host_.config, record_.id, directory(), record_.cpus, record_.memory, status_.slot);
     spec.layout = status_.layout;
     spec.disk_limit = resources().disk;
     spec.balloon = resources().balloon;
@@ -300,7 +343,7 @@ proto::Identity VmActor::identity_for(Boot boot) const {
 // Starts the VMM and waits until the guest is up and knows who it is.
 Awaitable<Result<void>> VmActor::launch(std::int64_t intent, Boot boot) {
     status_.layout = vmm::newest_layout;
-    auto machine = co_await host_.vmm.start(machine_spec());
+    auto machine = co_await host_.vmm.start(spec());
     if (!machine) co_return fail(std::move(machine.error()));
     attach_guest(std::move(*machine));
     guest_->channel->start();
@@ -390,11 +433,13 @@ Awaitable<void> VmActor::remove_checkpoints() {
     for (const SnapshotConfig& checkpoint : tenant_->checkpoints.of(record_.name)) {
         tenant_->checkpoints.erase(checkpoint.id);
     }
-    auto work = [from = tenant_->paths.checkpoints() / record_.name.text(),
+    auto work = [&index = tenant_->checkpoints, from = tenant_->paths.checkpoints() / record_.name.text(),
                  trash =
                      tenant_->paths.checkpoints() / fmt::format(".trash-{}", record_.id)]() -> Result<void> {
+        auto unchanged = index.hold_changes();
         if (::rename(from.c_str(), trash.c_str()) != 0 && errno != ENOENT)
             return fail_errno(errno, "move the checkpoints away");
+        unchanged.unlock();
         return remove_tree(trash);
     };
     auto removed = co_await on_pool(host_.files, std::move(work));

@@ -195,8 +195,7 @@ void VmActor::take_up_traffic(Guest& guest) {
 Awaitable<Result<void>> VmActor::pause_with_snapshot(std::shared_ptr<Guest> guest) {
     auto no_disk = []() -> Result<void> { return {}; };
     auto saved = co_await save_instant(guest, no_disk, AfterSave::stay_paused);
-    auto clean = [directory = directory()] { remove_unfinished_save(directory); };
-    co_await on_pool(host_.files, std::move(clean));
+    co_await drop_unfinished_save();
     status_.lineage.basis = Lineage::Basis::none;
     if (!saved) co_return fail(std::move(saved.error()));
     co_return Result<void>{};

@@ -7,6 +7,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "vm/checkpoint_hasher.hpp"
 #include "vm/race.hpp"
 #include "vm/suspension_files.hpp"
 #include "vm/vm_actor.hpp"
@@ -144,6 +145,30 @@ Awaitable<Result<VmActor::Instant>> VmActor::save_instant(std::shared_ptr<Guest>
     co_return Instant{*report, std::chrono::duration_cast<std::chrono::microseconds>(took)};
 }
 
+Awaitable<void> VmActor::drop_unfinished_save() {
+    auto clean = [directory = directory()] { remove_unfinished_save(directory); };
+    co_await on_pool(host_.files, std::move(clean));
+}
+
+// Notes in the journal that `operation` has come to `step`: from here on the next start of the server
+// finishes it instead of taking it back.
+Awaitable<Result<void>> VmActor::commit_to(std::int64_t intent, std::string operation, std::string step,
+                                           IntentData data) {
+    data.step = step;
+    auto query = [intent, text = data.to_json()](store::TenantDatabase& database) {
+        return database.amend(intent, text);
+    };
+    if (auto noted = co_await in_database(std::move(query)); !noted) co_return noted;
+    co_return reached(operation + ":" + step);
+}
+
+// The operation is given up before that: a VM that it has paused goes on.
+Awaitable<void> VmActor::take_back(std::int64_t intent, std::shared_ptr<Guest> guest, bool was_running) {
+    if (guest && guest == guest_ && was_running && status_.state == State::running)
+        (void)co_await go_on(guest);
+    (void)co_await conclude(intent);
+}
+
 // Room for a save: all of the memory where it is written anew. What an incremental save will write is not
 // known before; it counts once it is written.
 Awaitable<Result<Quota::Claim>> VmActor::claim_for_save(bool with_disk) {
@@ -220,13 +245,13 @@ Awaitable<Result<SnapshotConfig>> VmActor::checkpoint_now(std::string id, Checkp
         status_.lineage.parent = config.id;
         if (guest_) status_.lineage.basis = Lineage::Basis::parent;
         tenant_->checkpoints.put(config);
+        host_.hasher.add(tenant_, config);
         log::info("checkpoint made", {{"vm", record_.name.text()},
                                       {"user", tenant_->user_name},
                                       {"checkpoint", config.id},
                                       {"paused_us", std::to_string(config.paused.count())}});
     } else {
-        auto clean = [directory = directory()] { remove_unfinished_save(directory); };
-        co_await on_pool(host_.files, std::move(clean));
+        co_await drop_unfinished_save();
     }
     auto noted = co_await conclude(*intent);
     if (!published) co_return fail(std::move(published.error()));
@@ -326,19 +351,10 @@ Awaitable<Result<void>> VmActor::suspend_now() {
     if (!intent) co_return fail(std::move(intent.error()));
     auto guest = guest_;
     auto saved = co_await save_for_suspension(guest);
-    if (saved) {
-        data.step = suspension_saved;
-        auto query = [id = *intent, text = data.to_json()](store::TenantDatabase& database) {
-            return database.amend(id, text);
-        };
-        saved = co_await in_database(std::move(query));
-    }
-    if (saved) saved = reached("suspend:saved");
+    if (saved) saved = co_await commit_to(*intent, "suspend", suspension_saved, std::move(data));
     if (!saved) {
-        auto clean = [directory = directory()] { remove_unfinished_save(directory); };
-        co_await on_pool(host_.files, std::move(clean));
-        if (was_running && status_.state == State::running) (void)co_await go_on(guest);
-        (void)co_await conclude(*intent);
+        co_await drop_unfinished_save();
+        co_await take_back(*intent, guest, was_running);
         co_return saved;
     }
     // The saved instant is complete: from here it is only finished, by us or by the next start.

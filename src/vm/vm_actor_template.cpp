@@ -6,25 +6,10 @@
 
 namespace noid::vm {
 
-Shape VmActor::shape(const std::filesystem::path& image) const {
-    const vmm::MachineSpec spec = machine_spec();
-    Shape shape;
-    shape.image = image;
-    shape.kernel = spec.kernel;
-    shape.initrd = spec.initrd;
-    shape.kernel_arguments = spec.kernel_arguments;
-    shape.cpus = record_.cpus;
-    shape.memory = record_.memory;
-    shape.disk = record_.disk;
-    shape.has_network = status_.slot.has_value();
-    return shape;
-}
-
 // Looks for something to wake from instead of booting.
 Awaitable<std::optional<Origin>> VmActor::find_template(std::filesystem::path image) {
-    auto look = [&templates = host_.templates, shape = shape(image), default_image = record_.image.empty()] {
-        return templates.find(shape, default_image);
-    };
+    auto look = [&templates = host_.templates, shape = shape_of(spec(), image, record_.disk),
+                 default_image = record_.image.empty()] { return templates.find(shape, default_image); };
     auto found = co_await on_pool(host_.files, std::move(look));
     if (!found.stale.empty()) {
         log::warn("cold boot instead of a template", {{"vm", record_.name.text()}, {"reason", found.stale}});
@@ -36,7 +21,9 @@ Awaitable<std::optional<Origin>> VmActor::find_template(std::filesystem::path im
 // The guest is up and nobody has used it, nor does it know who it is: saves it for those that come after.
 // Whatever goes wrong, the VM itself is not concerned.
 Awaitable<void> VmActor::bake_template(std::shared_ptr<Guest> guest, std::filesystem::path image) {
-    auto begin = [&templates = host_.templates, shape = shape(image)] { return templates.begin(shape); };
+    auto begin = [&templates = host_.templates, shape = shape_of(spec(), image, record_.disk)] {
+        return templates.begin(shape);
+    };
     auto bake = co_await on_pool(host_.files, std::move(begin));
     if (bake && !*bake) co_return;
     Result<Instant> saved = fail(Errc::internal, "not begun");
@@ -61,8 +48,7 @@ Awaitable<void> VmActor::bake_template(std::shared_ptr<Guest> guest, std::filesy
     }
     if (!saved) {
         log::warn("no template was made", {{"vm", record_.name.text()}, {"reason", saved.error().full()}});
-        auto clean = [directory = directory()] { remove_unfinished_save(directory); };
-        co_await on_pool(host_.files, std::move(clean));
+        co_await drop_unfinished_save();
         co_return;
     }
     status_.lineage.basis = Lineage::Basis::none;

@@ -32,9 +32,9 @@ Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, 
         status_.slot = std::move(*slot);
     }
     status_.layout = config.layout;
-    auto spec = machine_spec();
-    spec.saved_disk_limit = config.resources.disk;
-    auto machine = co_await host_.vmm.restore(spec, vmm::SnapshotFiles{}, vmm::Vmm::Wake::paused);
+    auto waking = spec();
+    waking.saved_disk_limit = config.resources.disk;
+    auto machine = co_await host_.vmm.restore(waking, vmm::SnapshotFiles{}, vmm::Vmm::Wake::paused);
     if (!machine) co_return fail(std::move(machine.error()));
     attach_guest(std::move(*machine));
     co_await settle_balloon(config.resources.balloon);
@@ -49,11 +49,17 @@ Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, 
         auto noted = co_await in_database(std::move(query));
         if (!noted) co_return noted;
     }
-    auto guest = guest_;
     ran = true;
+    co_return co_await run_and_come_up(boot);
+}
+
+// Lets a machine that stands still run, and makes it the VM that it is.
+Awaitable<Result<void>> VmActor::run_and_come_up(Boot boot) {
+    auto guest = guest_;
     if (auto resumed = co_await guest->machine->resume(); !resumed) co_return resumed;
     // Not before: a guest may drop connections that were made while it stood still.
     guest->channel->start();
+    guest->channel->resume_traffic();  // of a machine of the warm pool, which has been up before
     if (auto go = reached("wake:resumed"); !go) co_return go;
     auto died = [](std::shared_ptr<vmm::Machine> waking) -> Awaitable<Error> {
         const vmm::Exit exit = co_await waking->exited();
@@ -188,19 +194,11 @@ Awaitable<Result<Restored>> VmActor::restore_now(Rewind rewind) {
             prepared = fail(std::move(kept.error()).at("keep the present state"));
         }
     }
-    if (prepared) {
-        data.step = restore_switching;
-        auto query = [id = *intent, text = data.to_json()](store::TenantDatabase& database) {
-            return database.amend(id, text);
-        };
-        prepared = co_await in_database(std::move(query));
-    }
-    if (prepared) prepared = reached("restore:switching");
+    if (prepared) prepared = co_await commit_to(*intent, "restore", restore_switching, std::move(data));
     if (!prepared) {
         auto clean = [successor = tenant_->paths.successor(record_.id)] { return remove_tree(successor); };
         (void)co_await on_pool(host_.files, std::move(clean));
-        if (guest && guest == guest_ && was_running && status_.state == State::running)
-            (void)co_await go_on(guest);
+        co_await take_back(*intent, guest, was_running);
         if (restored.kept) {
             auto remove = [this, id = restored.kept->id]() -> Result<void> {
                 auto kept = tenant_->checkpoints.find(record_.name, id);
@@ -209,7 +207,6 @@ Awaitable<Result<Restored>> VmActor::restore_now(Rewind rewind) {
             if (auto removed = co_await on_pool(host_.files, std::move(remove)); !removed)
                 log::warn("checkpoint of a restore is left", {{"reason", removed.error().full()}});
         }
-        (void)co_await conclude(*intent);
         co_return fail(std::move(prepared.error()));
     }
 

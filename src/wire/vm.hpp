@@ -31,7 +31,7 @@ struct VmInfo {
     std::string image;                  // empty: the server's default
     std::string address;                // empty: no network
     std::string vmm;                    // "qemu", "firecracker"
-    std::string start;                  // "boot", "template", "golden", "checkpoint", "suspension"
+    std::string start;                  // "boot", "template", "golden", "pool", "checkpoint", "suspension"
     std::string origin;                 // id of the checkpoint it was made from or put back to
     std::string reason;                 // why it is dead or degraded
     std::vector<std::string> warnings;  // of the create

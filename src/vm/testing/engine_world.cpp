@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <boost/asio/strand.hpp>
 #include <csignal>
 #include <fstream>
 #include <thread>
@@ -14,7 +15,10 @@ namespace noid::vm {
 
 namespace fs = std::filesystem;
 
-EngineWorld::EngineWorld() : directory_{TemporaryDirectory::create().value()} {
+EngineWorld::EngineWorld()
+    : directory_{TemporaryDirectory::create().value()},
+      step_strand_{asio::make_strand(loop_)},
+      step_taken_{step_strand_, asio::steady_timer::time_point::max()} {
     config_.paths.data_dir = directory_.path() / "data";
     config_.paths.kernel = directory_.path() / "vmlinux";
     config_.paths.rootfs = directory_.path() / "image.ext4";
@@ -67,9 +71,10 @@ Awaitable<void> EngineWorld::open() {
                       warden_,
                       std::make_unique<FakeNetwork>(script_),
                       fake_channels(script_)};
-    parts.at_step = [script = script_](std::string_view step) -> Result<void> {
+    parts.at_step = [this, script = script_](std::string_view step) -> Result<void> {
         const std::lock_guard lock{script->mutex};
         script->steps.emplace_back(step);
+        asio::post(step_strand_, [this] { step_taken_.cancel(); });
         if (script->die_at == step) ::kill(::getpid(), SIGKILL);
         if (script->fail_at == step) return fail(Errc::internal, "injected at " + std::string{step});
         return {};
@@ -82,6 +87,25 @@ Awaitable<void> EngineWorld::open() {
 Awaitable<void> EngineWorld::close() {
     co_await engine_->close();
     engine_.reset();
+}
+
+Awaitable<bool> EngineWorld::reached(std::string step, std::size_t times) {
+    auto wait = [this, &step, times]() -> Awaitable<Result<void>> {
+        while (true) {
+            {
+                const std::lock_guard lock{script_->mutex};
+                const auto seen = std::ranges::count(script_->steps, step);
+                if (static_cast<std::size_t>(seen) >= times) co_return Result<void>{};
+            }
+            boost::system::error_code ignored;
+            co_await step_taken_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+        }
+    };
+    auto in_time = [&wait]() -> Awaitable<Result<void>> {
+        co_return co_await within(std::chrono::seconds{10}, wait());
+    };
+    const auto seen = co_await on_strand(step_strand_, in_time);
+    co_return seen.has_value();
 }
 
 Awaitable<std::shared_ptr<Tenant>> EngineWorld::tenant(std::string user) {

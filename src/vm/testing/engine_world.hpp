@@ -35,6 +35,10 @@ class EngineWorld : public ::testing::Test {
     Awaitable<std::shared_ptr<Tenant>> tenant(std::string user = "ann");
     [[nodiscard]] static CreateRequest request(const char* name);
 
+    // Waits until the engine has come to that step so many times since the test began. False: not in ten
+    // seconds.
+    Awaitable<bool> reached(std::string step, std::size_t times);
+
     // How many processes of this test are alive.
     [[nodiscard]] std::size_t alive() const;
     // No process, file, slot, row or intent of any VM is left.
@@ -46,6 +50,8 @@ class EngineWorld : public ::testing::Test {
     std::shared_ptr<vmm::Warden> warden_ = std::move(*privileged::LocalWarden::open({}));
     std::shared_ptr<Script> script_ = std::make_shared<Script>();
     asio::io_context loop_;
+    asio::any_io_executor step_strand_;
+    asio::steady_timer step_taken_;  // on step_strand_
     std::unique_ptr<Engine> engine_;
     std::string user_id_;
     std::string token_;

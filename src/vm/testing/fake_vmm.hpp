@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.hpp"
 #include "channel/agent_channel.hpp"
 #include "launcher/process.hpp"
 #include "vm/host.hpp"
@@ -69,7 +70,8 @@ class FakeMachine final : public vmm::Machine {
     FakeMachine(std::shared_ptr<Script> script, launcher::Process process, const vmm::MachineSpec& spec)
         : script_{std::move(script)},
           process_{std::move(process)},
-          directory_{spec.directory},
+          opened_{open_directory(spec.directory).value()},
+          directory_{"/proc/self/fd/" + std::to_string(opened_.get())},
           layout_{spec.layout} {}
 
     [[nodiscard]] ProcessIdentity identity() const override { return process_.identity(); }
@@ -89,6 +91,7 @@ class FakeMachine final : public vmm::Machine {
   private:
     std::shared_ptr<Script> script_;
     launcher::Process process_;
+    Fd opened_;  // like a VMM, it stays in its directory, whatever that is called
     std::filesystem::path directory_;
     vmm::Layout layout_;
     bool greeted_ = false;
