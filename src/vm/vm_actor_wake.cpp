@@ -59,7 +59,7 @@ Awaitable<Result<void>> VmActor::run_and_come_up(Boot boot) {
     if (auto resumed = co_await guest->machine->resume(); !resumed) co_return resumed;
     // Not before: a guest may drop connections that were made while it stood still.
     guest->channel->start();
-    guest->channel->resume_traffic();  // of a machine of the warm pool, which has been up before
+    take_up_traffic(*guest);  // of a machine of the warm pool, which has been up before
     if (auto go = reached("wake:resumed"); !go) co_return go;
     auto died = [](std::shared_ptr<vmm::Machine> waking) -> Awaitable<Error> {
         const vmm::Exit exit = co_await waking->exited();
