@@ -17,16 +17,19 @@ namespace {
 
 constexpr std::size_t least_prefix = 4;
 
-// What replace_file_at() leaves when it is cut off.
-void remove_unfinished_descriptions(const std::filesystem::path& snapshot) {
-    const auto names = names_in(snapshot);
-    if (!names) return;
-    for (const std::string& name : *names)
-        if (name.starts_with("config.json.tmp-")) ::unlink((snapshot / name).c_str());
-}
-
 Error not_found(std::string_view which) {
     return {Errc::not_found, fmt::format("checkpoint '{}' not found", which)};
+}
+
+// What a change of its name or label had begun when the server was killed (write_snapshot_config).
+void sweep(const std::filesystem::path& checkpoint) {
+    const auto names = names_in(checkpoint);
+    if (!names) return;
+    for (const std::string& name : *names) {
+        if (!name.starts_with(std::string{config_file} + ".")) continue;
+        if (auto removed = remove_tree(checkpoint / name); !removed)
+            log::warn("remains in a checkpoint stay", {{"reason", removed.error().full()}});
+    }
 }
 
 }  // namespace
@@ -44,7 +47,7 @@ Result<void> CheckpointIndex::load() {
         if (!ids) return fail(std::move(ids.error()));
         if (ids->empty()) ::rmdir((directory_ / vm).c_str());
         for (const std::string& id : *ids) {
-            remove_unfinished_descriptions(directory_ / vm / id);
+            sweep(directory_ / vm / id);
             auto config = read_snapshot(directory_ / vm / id);
             if (config && (config->id != id || config->vm_name != vm))
                 config = fail(Errc::corrupt, "config.json names another checkpoint");

@@ -158,18 +158,16 @@ Awaitable<Result<void>> VmActor::take_over_warm(Progress& progress, Making& maki
     };
     if (auto moved = co_await on_pool(host_.files, std::move(move)); !moved) co_return moved;
     progress.directory_made = true;
-    const SnapshotConfig saved = making.warm->origin().config;
     WarmVm::Machine ready = making.warm.keep();
     attach_guest(std::move(ready.machine), std::move(ready.channel));
     status_.start_kind = "pool";
     status_.lineage.basis = Lineage::Basis::woken;
-    // It has waited with what its template was saved with.
-    status_.layout = saved.layout;
-    if (resources().disk != saved.resources.disk) {
-        const vmm::DiskLimit limit = resources().disk;
+    const SnapshotConfig& config = making.from->config;
+    status_.layout = config.layout;
+    if (const auto limit = resources().disk; limit != config.resources.disk) {
         if (auto set = co_await guest_->machine->set_disk_limit(limit); !set) co_return set;
     }
-    co_await settle_balloon(saved.resources.balloon);
+    co_await settle_balloon(config.resources.balloon);
     if (auto go_on = reached("create:prepared"); !go_on) co_return go_on;
     co_return co_await run_and_come_up(Boot::clone);
 }
@@ -318,7 +316,7 @@ Awaitable<void> VmActor::release_slot() {
 }
 
 vmm::MachineSpec VmActor::spec() const {
-    vmm::MachineSpec spec =
+    auto spec =
         machine_spec(host_.config, record_.id, directory(), record_.cpus, record_.memory, status_.slot);
     spec.layout = status_.layout;
     spec.disk_limit = resources().disk;

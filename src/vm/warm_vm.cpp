@@ -69,7 +69,7 @@ Awaitable<Result<void>> WarmVm::wake_now() {
     if (auto placed = co_await take_place_on_network(); !placed) co_return placed;
     auto make_files = [this]() -> Result<void> {
         if (::mkdir(directory_.c_str(), 0700) != 0) return fail_errno(errno, "create a directory");
-        return unfold_snapshot(host_.volume, origin_.place, directory_);
+        return unfold_snapshot(host_.volume, origin_.place, directory_, origin_.config.id);
     };
     if (auto made = co_await on_pool(host_.files, std::move(make_files)); !made) co_return made;
     if (auto go = reached("pool:prepared"); !go) co_return go;
