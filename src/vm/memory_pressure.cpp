@@ -16,8 +16,9 @@ namespace noid::vm {
 namespace {
 
 constexpr std::size_t largest_meminfo = 64 << 10;
-// Microseconds of stall, within microseconds. The kernel wants the NUL.
-constexpr char trigger[] = "some 100000 1000000";
+// Microseconds of stall, within microseconds. The kernel wants the NUL, and takes windows other than of two
+// seconds only from who has CAP_SYS_RESOURCE.
+constexpr char trigger[] = "some 200000 2000000";
 
 // "MemAvailable:   12345 kB"
 std::optional<MiB> value_of(std::string_view text, std::string_view name) {

@@ -19,9 +19,9 @@ struct HostMemory {
 // Tells when programs of this host wait for memory (pressure stall information). Used on one strand.
 class MemoryPressure {
   public:
-    // Fails where the kernel does not tell, or tells only root.
+    // Fails where the kernel does not tell, or (before 6.5) tells only root.
     [[nodiscard]] static Result<MemoryPressure> watch(asio::any_io_executor strand);
-    // Waits until somebody had to wait for a tenth of a second within one; at most once a second.
+    // Waits until somebody had to wait for a fifth of a second within two; at most once in two seconds.
     Awaitable<Result<void>> felt();
 
   private:

@@ -237,7 +237,8 @@ Awaitable<bool> WarmPool::improve() {
 Awaitable<bool> WarmPool::add(const Origin& origin) {
     const std::string snapshot = origin.config.id;
     auto look = [memory = origin.config.memory] { return host_has_room_for(memory); };
-    if (!co_await on_pool(host_.files, std::move(look))) {
+    const bool has_room = co_await on_pool(host_.files, std::move(look));
+    if (!has_room) {
         log::info("no VM is kept ready: the host has too little memory left",
                   {{"of", origin.kind}, {"memory_mib", std::to_string(origin.config.memory.count)}});
         set_back(snapshot);
@@ -262,8 +263,10 @@ Awaitable<bool> WarmPool::add(const Origin& origin) {
 
 // It may end before anybody wants it.
 Awaitable<void> WarmPool::watch(std::shared_ptr<WarmVm> vm) {
-    if (!co_await vm->ended_by_itself()) co_return;
-    if (!take_out(vm)) co_return;
+    // Named: g++ 12.2 lays out the frame wrongly where a body declares nothing before a co_await in a
+    // condition.
+    const bool ended = co_await vm->ended_by_itself();
+    if (!ended || !take_out(vm)) co_return;
     log::warn("VM of the pool has ended", {{"vm_id", vm->id()}});
     set_back(vm->origin().config.id);
     tasks_.spawn(end(vm));
