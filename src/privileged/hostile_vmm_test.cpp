@@ -8,6 +8,7 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ namespace noid::privileged {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AnyOf;
 using testing::EndsWith;
 
 constexpr launcher::UserRange users{.first = 64'200, .count = 8};
@@ -58,10 +60,14 @@ Outcomes read_outcomes(const std::string& text) {
     return outcomes;
 }
 
+void end(const launcher::Launched& process) {
+    ::syscall(SYS_pidfd_send_signal, process.pidfd.get(), SIGKILL, nullptr, 0);
+}
+
 void wait_for_end(const launcher::Launched& process) {
     pollfd ended{.fd = process.pidfd.get(), .events = POLLIN, .revents = 0};
     EXPECT_EQ(::poll(&ended, 1, patience_ms), 1) << "it does not end";
-    ::kill(process.identity.pid, SIGKILL);
+    end(process);
     siginfo_t info{};
     ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(process.pidfd.get()), &info, WEXITED);
 }
@@ -84,6 +90,7 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
         if (::geteuid() != 0) GTEST_SKIP() << "confinement takes root";
         if (!fs::exists("/dev/kvm") && GetParam() == vmm::Kind::firecracker)
             GTEST_SKIP() << "Firecracker's root takes a /dev/kvm, and here is none";
+        std::ofstream{home_.path() / "vmlinux"} << "a kernel";
         for (const char* name : {"a", "b"}) make_vm(name);
         LocalWarden::Options options;
         options.qemu = options.firecracker = NOID_HOSTILE_PROGRAM;
@@ -96,7 +103,7 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
     }
     void TearDown() override {
         for (const auto& process : staying_) {
-            ::kill(process.identity.pid, SIGKILL);
+            end(process);
             wait_for_end(process);
         }
     }
@@ -125,7 +132,7 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
         vmm::MachineSpec spec;
         spec.id = name;
         spec.directory = vm(name);
-        spec.kernel = NOID_HOSTILE_PROGRAM;
+        spec.kernel = home_.path() / "vmlinux";
         return spec;
     }
 
@@ -159,8 +166,10 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
     // The VMM of another VM, which is there until the end of the test.
     pid_t neighbour() {
         const auto output = launcher::CapturedOutput::create(most_output);
-        staying_.push_back(start("b", "stay\n", *output));
-        return staying_.back().identity.pid;
+        auto process = start("b", "stay\n", *output);
+        const pid_t pid = process.identity.pid;
+        if (process.pidfd) staying_.push_back(std::move(process));
+        return pid;
     }
 
     // As the VMM of "a" is started, for a test to take a layer away.
@@ -209,7 +218,11 @@ void expect(const Outcomes& outcomes, const Outcomes& expected) {
     for (const auto& [order, error] : expected) {
         const auto found = outcomes.find(order);
         ASSERT_NE(found, outcomes.end()) << order << " was not tried";
-        EXPECT_EQ(found->second, error) << order;
+        // "EPERM or ENOSYS": what this host's kernel was built without it does not even refuse.
+        if (const auto either = error.find(" or "); either != std::string::npos)
+            EXPECT_THAT(found->second, AnyOf(error.substr(0, either), error.substr(either + 4))) << order;
+        else
+            EXPECT_EQ(found->second, error) << order;
     }
     EXPECT_TRUE(outcomes.contains("done")) << "it did not get to the end";
     EXPECT_EQ(outcomes.size(), expected.size() + 1);
@@ -249,7 +262,7 @@ TEST_P(HostileVmmTest, ReadsNoFileButItsOwn) {
         {"read /run/noid-netd.sock", "ENOENT"},
         {"by-handle " + mine, "EPERM"},
         {"create /new", "EROFS"},
-        {"write " + std::string{NOID_HOSTILE_PROGRAM}, "EROFS"},
+        {"write " + std::string{NOID_HOSTILE_PROGRAM}, "EACCES"},
         {"leave-root", "EPERM"},
     };
     expect(attempt(orders_of(expected)), expected);
@@ -361,7 +374,7 @@ TEST_P(HostileVmmTest, WidensNoRight) {
         {"mount", "EPERM"},
         {"remount", "EPERM"},
         {"unmount", "EPERM"},
-        {"make-disk", "EPERM"},
+        {"make-disk", GetParam() == vmm::Kind::qemu ? "EACCES" : "EPERM"},
         {"kernel bpf", "EPERM"},
         {"kernel perf", "EPERM"},
         {"kernel keys", "EPERM"},
@@ -381,15 +394,24 @@ TEST_P(HostileVmmTest, WidensNoRight) {
 // What the user without capabilities is refused, without the filter of system calls.
 TEST_P(HostileVmmTest, WidensNoRightAsItsUser) {
     const Outcomes expected{
-        {"become-root", "EPERM"},   {"all-capabilities", "EPERM"},
-        {"unshare net", "EPERM"},   {"unshare mounts", "EPERM"},
-        {"clone pids", "EPERM"},    {"mount", "EPERM"},
-        {"remount", "EPERM"},       {"unmount", "EPERM"},
-        {"make-disk", "EPERM"},     {"leave-root", "EPERM"},
-        {"kernel module", "EPERM"}, {"kernel kexec", "EPERM"},
-        {"kernel reboot", "EPERM"}, {"kernel host-name", "EPERM"},
-        {"kernel clock", "EPERM"},  {"raw", "EPERM"},
-        {"packet", "EPERM"},        {"by-handle " + vm("a").string(), "EPERM"},
+        {"become-root", "EPERM"},
+        {"all-capabilities", "EPERM"},
+        {"unshare net", "EPERM"},
+        {"unshare mounts", "EPERM"},
+        {"clone pids", "EPERM"},
+        {"mount", "EPERM"},
+        {"remount", "EPERM"},
+        {"unmount", "EPERM"},
+        {"make-disk", "EACCES"},
+        {"leave-root", "EPERM"},
+        {"kernel module", "EPERM or ENOSYS"},
+        {"kernel kexec", "EPERM or ENOSYS"},
+        {"kernel reboot", "EPERM"},
+        {"kernel host-name", "EPERM"},
+        {"kernel clock", "EPERM"},
+        {"raw", "EPERM"},
+        {"packet", "EPERM"},
+        {"by-handle " + vm("a").string(), "EPERM"},
     };
     auto spec = specification(orders_of(expected));
     spec.confinement.few_system_calls = false;

@@ -124,8 +124,7 @@ std::string in_child(const std::function<std::string()>& attempt) {
 
 // The classical way out of a chroot: into another one with the old working directory still open.
 std::string leave_root() {
-    ::mkdir("deeper", 0700);
-    if (::chroot("deeper") != 0) return outcome(-1);
+    if (::chroot("/dev") != 0) return outcome(-1);
     for (int i = 0; i < 64; ++i) {
         if (::chdir("..") != 0) return outcome(-1);
     }
