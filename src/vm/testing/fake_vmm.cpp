@@ -248,7 +248,8 @@ Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, N
     script_->slots.insert(vm_id);
     script_->network[vm_id] = std::move(settings);
     Slot slot;
-    slot.index = static_cast<std::uint32_t>(script_->slots.size());
+    auto& numbers = script_->slot_numbers;
+    slot.index = numbers.emplace(vm_id, static_cast<std::uint32_t>(numbers.size() + 1)).first->second;
     slot.attachment.tap = "tap0";
     slot.guest.address = "172.16.0.2/30";
     slot.address = "172.16.0.5";

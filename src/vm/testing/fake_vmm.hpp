@@ -47,14 +47,15 @@ struct Script {
 
     std::vector<ProcessIdentity> processes;  // all that were ever started
     std::vector<vmm::SnapshotKind> saves;
-    std::set<std::string> slots;                     // lent now
-    std::set<std::string> asleep;                    // of these, by VM's id
-    std::function<void(std::string)> knock;          // somebody sends to this VM; empty: nobody watches
-    std::function<void(std::string)> lose;           // this VM's slot is gone
-    std::map<std::string, NetworkSettings> network;  // in force, by VM's id
-    std::uint32_t connections = 0;                   // of every VM
-    std::string server_id;                           // as retain() was told
-    std::vector<proto::Identity> identities;         // given to guests, in order
+    std::set<std::string> slots;                        // lent now
+    std::map<std::string, std::uint32_t> slot_numbers;  // a VM that asks again gets the same
+    std::set<std::string> asleep;                       // of these, by VM's id
+    std::function<void(std::string)> knock;             // somebody sends to this VM; empty: nobody watches
+    std::function<void(std::string)> lose;              // this VM's slot is gone
+    std::map<std::string, NetworkSettings> network;     // in force, by VM's id
+    std::uint32_t connections = 0;                      // of every VM
+    std::string server_id;                              // as retain() was told
+    std::vector<proto::Identity> identities;            // given to guests, in order
     std::vector<std::string> steps;
     std::uint32_t reconnects = 0;
     bool traffic_held = false;  // of the guest asked last
