@@ -90,8 +90,14 @@ Result<void> take_place(const fs::path& successor, const fs::path& place, const 
 }
 
 Result<void> remove_tree(const fs::path& path) {
+    // What somebody else removes or renames meanwhile is gone, which is what is wanted: then the rest is
+    // gone through again. More often than this nobody gets in between.
+    constexpr int passes = 8;
     std::error_code failed;
-    fs::remove_all(path, failed);
+    for (int pass = 0; pass < passes; ++pass) {
+        fs::remove_all(path, failed);
+        if (failed != std::errc::no_such_file_or_directory) break;
+    }
     if (failed) return fail_errno(failed.value(), fmt::format("remove {}", path.filename().string()));
     return {};
 }

@@ -46,7 +46,8 @@ def shell(user, name, script, **fields):
 
 def fill(user, name, file, mebibytes):
     """Random bytes in the guest's memory; their digest."""
-    return shell(user, name, f"head -c {mebibytes}M /dev/urandom > /dev/shm/{file}; sha256sum < /dev/shm/{file}")
+    # Linux gives it half of the memory; what is filled here is more.
+    return shell(user, name, f"mount -o remount,size=95% /dev/shm; head -c {mebibytes}M /dev/urandom > /dev/shm/{file}; sha256sum < /dev/shm/{file}")
 
 
 def digest(user, name, file):
@@ -60,7 +61,7 @@ def world(server_factory):
 
 
 def snapshot_files(server):
-    return sorted(server.data_dir.glob("templates/*/memory.snap"))
+    return sorted(server.data_dir.glob("templates/[!.]*/memory.snap"))  # those that are whole
 
 
 def contents(path):
@@ -75,8 +76,8 @@ def test_a_guest_gives_memory_back_and_takes_it_again(world):
         before = until(user, name, lambda vm: "available_bytes" in vm.get("guest_memory", {}))
         assert balloon(before) == 0 and "balloon_mib" not in before
         assert before["guest_memory"]["total_bytes"] < MEMORY * MIB
+        until(user, name, lambda vm: snapshot_files(server))
         snapshots = [contents(path) for path in snapshot_files(server)]
-        assert snapshots
 
         assert change(user, name, balloon_mib=128)["balloon_mib"] == 128
         until(user, name, lambda vm: balloon(vm) == 128 * MIB)
@@ -149,7 +150,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(world):
                   {"disk_bytes_per_second": 1}, {"disk_ops_per_second": 1}, {"disk_iops": 500}, {"mem_mib": 512}):
         answer = user.request("PATCH", "/v1/vms/vm", json=wrong)
         assert answer.status_code == 400, (wrong, answer.text)
-        assert next(iter(wrong)) in answer.json()["error"]["message"], answer.text
+        assert next(iter(wrong)) in answer.json()["error"], answer.text
     vm = info(user, "vm")
     assert not {"balloon_mib", "disk_bytes_per_second", "disk_ops_per_second"} & vm.keys()
     assert user.request("PATCH", "/v1/vms/nobody", json={"balloon_mib": 1}).status_code == 404
