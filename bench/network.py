@@ -132,6 +132,8 @@ def throughput(bench):
         def in_product(script):
             product.request("POST", "/v1/vms/vm/exec", {"command": ["/bin/sh", "-c", script], "timeout_ms": 120000})
 
+        # The agent answers before the driver has found its device, and nothing tells when it has.
+        in_bare("cd /sys/class/net && timeout 30 sh -c 'until ls -d e*; do :; done'")
         in_bare("cd /sys/class/net && ip address add 192.0.2.2/24 dev e* && ip link set e* up")
         ways = ((in_product, Receiver(world.internet, 9000), "198.51.100.1", ours),
                 (in_bare, Receiver(world.host, 9001), "192.0.2.1", floor))
