@@ -90,17 +90,25 @@ std::string spelt(const std::array<std::uint8_t, 6>& mac) {
                        mac[5]);
 }
 
+// Its addresses, while it is up or down as it was.
 Result<void> set_link(RoutingSocket& routing, const Interface& interface, const NetworkSettings& settings) {
     ifinfomsg header{};
     header.ifi_index = interface.index;
-    header.ifi_flags = IFF_UP;
-    header.ifi_change = IFF_UP;
     RoutingRequest request{RTM_NEWLINK, NLM_F_ACK, header};
     if (settings.mac && attribute(interface, "address") != spelt(*settings.mac)) {
         request.with(IFLA_ADDRESS, *settings.mac);
     }
     if (attribute(interface, "mtu") != std::to_string(settings.mtu)) request.with(IFLA_MTU, settings.mtu);
     return routing.change(request, "set up " + interface.name);
+}
+
+Result<void> bring_up(RoutingSocket& routing, const Interface& interface) {
+    ifinfomsg header{};
+    header.ifi_index = interface.index;
+    header.ifi_flags = IFF_UP;
+    header.ifi_change = IFF_UP;
+    RoutingRequest request{RTM_NEWLINK, NLM_F_ACK, header};
+    return routing.change(request, "bring up " + interface.name);
 }
 
 struct Ipv4Address {
@@ -222,9 +230,12 @@ Result<void> configure_network(const proto::GuestNetwork& network, std::chrono::
     auto routing = RoutingSocket::open();
     if (!routing) return fail(routing.error());
 
-    // First, so that not even a router solicitation leaves.
-    if (auto done = disable_ipv6(*interface); !done) return done;
+    // A new interface is seen in /sys before the kernel has made its IPv6 settings. A change by netlink waits
+    // until they are there; and they are changed before it is up, so that not even a router solicitation
+    // leaves.
     if (auto done = set_link(*routing, *interface, *settings); !done) return done;
+    if (auto done = disable_ipv6(*interface); !done) return done;
+    if (auto done = bring_up(*routing, *interface); !done) return done;
     if (auto done = set_address(*routing, *interface, *settings); !done) return done;
     if (auto done = forget_neighbours(*routing, *interface); !done) return done;
     if (settings->gateway) {
