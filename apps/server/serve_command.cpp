@@ -117,7 +117,7 @@ Awaitable<Result<void>> run(asio::io_context& loop, asio::thread_pool& pool,
         co_await (*engine)->close();
         co_return fail(api.error());
     }
-    (*api)->start();
+    co_await (*api)->start();
     fmt::print(stderr, "noid-server v{} listening on {}\n", NOID_VERSION, (*api)->address());
     say_ready(ready_fd);
     const auto wait = [&] { return until_asked_to_stop(stop_asked, process.loss()); };

@@ -163,13 +163,13 @@ class Server final : public ApiServer {
           metrics_{std::move(metrics)},
           admin_{std::move(admin)} {}
 
-    void start() override {
+    Awaitable<void> start() override {
+        co_await services_.host_ports->start();
         spawn("accept", accept_tcp(main_, Listening::main, main_router_), main_.get_executor());
         if (metrics_)
             spawn("accept metrics", accept_tcp(*metrics_, Listening::metrics, metrics_router_),
                   metrics_->get_executor());
         spawn("accept admin", accept_local(), admin_.get_executor());
-        services_.host_ports->start();
     }
 
     Awaitable<void> stop(std::chrono::milliseconds deadline) override {

@@ -34,12 +34,13 @@ class ApiServer {
     virtual ~ApiServer() = default;
 
     // Binds and listens: the error names the address. `engine` and `config` must outlive the server.
-    // Clients are answered after start().
+    // Clients are answered once start() has begun.
     [[nodiscard]] static Result<std::unique_ptr<ApiServer>> create(asio::io_context& loop, vm::Engine& engine,
                                                                    const config::ServerConfig& config,
                                                                    BoundPorts ports = {});
 
-    virtual void start() = 0;
+    // Returns when clients are answered and the ports of VMs are published.
+    virtual Awaitable<void> start() = 0;
     // Accepts nobody any more, ends streams cleanly (guest sessions of resumable clients go on), lets
     // requests finish until `deadline`, then cancels them. Returns when no connection is left.
     virtual Awaitable<void> stop(std::chrono::milliseconds deadline) = 0;

@@ -37,14 +37,16 @@ class ApiTest : public ::testing::Test {
         config_.server.exec_timeout = 1s;
         config_.limits.max_body_bytes = 4096;
         server_ = ApiServer::create(loop_, engine_, config_).value();
-        server_->start();
         for (int i = 0; i < 2; ++i) threads_.emplace_back([this] { loop_.run(); });
+        start();
     }
     ~ApiTest() override {
         stop();
         work_.reset();
         threads_.clear();
     }
+
+    void start() { asio::co_spawn(loop_, server_->start(), asio::use_future).get(); }
 
     void stop() {
         if (std::exchange(stopped_, true)) return;
@@ -515,7 +517,7 @@ TEST_F(ApiTest, AStoppedServerMayGoAtOnce) {
     stop();
     for (int i = 0; i < 50; ++i) {
         server_ = ApiServer::create(loop_, engine_, config_).value();
-        server_->start();
+        start();
         EXPECT_EQ(ask("GET", "/health").status, 200U);
         asio::co_spawn(loop_, server_->stop(5s), asio::use_future).get();
         server_.reset();

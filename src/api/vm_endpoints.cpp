@@ -266,6 +266,7 @@ Awaitable<Result<Response>> delete_vm(Call& call) {
     // Also 204 when there was none: clients rely on it.
     if (auto destroyed = co_await call.tenant->destroy(*name); !destroyed)
         co_return fail(std::move(destroyed).error());
+    co_await call.services.host_ports->caught_up();
     co_return Response::no_content();
 }
 

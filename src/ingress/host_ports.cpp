@@ -97,15 +97,8 @@ class Listeners final : public HostPorts, public std::enable_shared_from_this<Li
           retry_{strand_},
           idle_{strand_, asio::steady_timer::time_point::max()} {}
 
-    void start() override {
-        registry_.watch([weak = weak_from_this(), strand = strand_] {
-            asio::post(strand, [weak] {
-                if (const auto self = weak.lock()) self->follow();
-            });
-        });
-        asio::post(strand_, [self = shared_from_this()] { self->follow(); });
-    }
-
+    Awaitable<void> start() override;
+    Awaitable<void> caught_up() override;
     Awaitable<void> stop() override;
     Awaitable<Result<std::unique_ptr<Reservation>>> reserve(std::optional<std::uint16_t> host) override;
     Awaitable<Result<vm::PublishedPort>> publish(std::shared_ptr<vm::Vm> vm, std::uint16_t guest,
@@ -266,6 +259,7 @@ Awaitable<Result<vm::PublishedPort>> Listeners::publish_now(vm::Vm& vm, std::uin
     }
     if (auto set = co_await vm.set_published_ports(std::move(ports)); !set)
         co_return fail(std::move(set).error());
+    follow();
     co_return published;
 }
 
@@ -283,6 +277,7 @@ Awaitable<Result<void>> Listeners::withdraw_now(vm::Vm& vm, std::uint16_t guest)
     if (auto set = co_await vm.set_published_ports(std::move(ports)); !set)
         co_return fail(std::move(set).error());
     visits_.end(&vm, guest);
+    follow();
     co_return Result<void>{};
 }
 
@@ -410,6 +405,23 @@ Awaitable<void> Listeners::serve(std::shared_ptr<Listeners> self, std::shared_pt
         co_return;
     }
     co_await tunnel(*client, **guest);
+}
+
+Awaitable<void> Listeners::start() {
+    registry_.watch([weak = weak_from_this(), strand = strand_] {
+        asio::post(strand, [weak] {
+            if (const auto self = weak.lock()) self->follow();
+        });
+    });
+    co_await caught_up();
+}
+
+Awaitable<void> Listeners::caught_up() {
+    auto work = [self = shared_from_this()]() -> Awaitable<void> {
+        self->follow();
+        co_return;
+    };
+    co_await on_strand(strand_, std::move(work));
 }
 
 Awaitable<void> Listeners::stop() {

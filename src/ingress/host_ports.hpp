@@ -30,7 +30,10 @@ class HostPorts {
         asio::io_context& loop, const config::ServerConfig::Ingress& config, vm::PortRegistry& registry,
         Visits& visits);
 
-    virtual void start() = 0;
+    // Returns when it listens at every port that the registry has.
+    virtual Awaitable<void> start() = 0;
+    // Returns when all that the registry was told before has been done.
+    virtual Awaitable<void> caught_up() = 0;
     // Listens no more, ends all connections.
     virtual Awaitable<void> stop() = 0;
 
