@@ -2,7 +2,10 @@
 // out of nothing but system calls. What libnftables makes of the rules is recorded once, before anything
 // is measured, and sent again as it was.
 //
-//   noid-bench-netlink --directory DIR --runs N      prints the milliseconds of each
+//   noid-bench-netlink --directory DIR --slots N
+//
+// Says "ready"; then makes a slot for each line that it reads and prints the milliseconds that it took.
+// All go at the end: the kernel takes namespaces apart in the background, which holds up whoever makes one.
 #include <fmt/format.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -18,11 +21,14 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <iostream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "net/links.hpp"
@@ -57,7 +63,8 @@ constexpr int uplink_number = 100;
 constexpr int tap_number = 101;
 constexpr std::uint32_t mtu = 1500;
 constexpr unsigned outer_prefix = 30;
-constexpr std::uint32_t index_of_all = 16000;  // far from those of a daemon that works beside this
+constexpr std::uint32_t first_index = 16000;  // far from those of a daemon that works beside this
+constexpr std::uint32_t most_slots = 16384 - first_index;
 
 template <class T>
 T must(Result<T> result) {
@@ -119,11 +126,12 @@ void replay(const Fd& socket, const std::string& batch) {
 
 class BareSlot {
   public:
-    BareSlot(const std::filesystem::path& directory)
+    BareSlot(const std::filesystem::path& directory, std::uint32_t number)
         : addresses_{must(net::AddressPool::create(*net::parse_ipv4_network("172.16.0.0/16")))
-                         .at(index_of_all)},
-          place_{directory / "slot"} {
-        addresses_.name = "bench0";
+                         .at(first_index + number)},
+          place_{directory / fmt::format("slot{}", number)},
+          recorded_in_{directory / fmt::format("recorded{}", number)} {
+        addresses_.name = fmt::format("bench{}", number);
         record_rules();
     }
 
@@ -141,12 +149,15 @@ class BareSlot {
         transmit(open_netlink(NETLINK_ROUTE), outer_requests(device));
     }
 
+    // Whether made or not.
     void remove() const {
-        std::vector<net::NetlinkRequest> requests;
-        const unsigned device = ::if_nametoindex(addresses_.name.c_str());
-        requests.push_back(net::delete_device_request(static_cast<int>(device)));
-        transmit(open_netlink(NETLINK_ROUTE), requests);
-        must(net::remove_namespace(place_));
+        if (const unsigned device = ::if_nametoindex(addresses_.name.c_str()); device != 0) {
+            std::vector<net::NetlinkRequest> requests;
+            requests.push_back(net::delete_device_request(static_cast<int>(device)));
+            transmit(open_netlink(NETLINK_ROUTE), requests);
+        }
+        if (std::filesystem::exists(place_)) must(net::remove_namespace(place_));
+        must(net::remove_namespace(recorded_in_));
     }
 
   private:
@@ -158,15 +169,12 @@ class BareSlot {
         const auto blocked = net::blocked_networks(*net::parse_ipv4_network("172.16.0.0/16"), {});
         const std::string rules = net::slot_ruleset({addresses_, net::inner::guest_mac, blocked, 8192}) +
                                   net::policy_ruleset(net::Policy{}, nothing_learned);
-        {
-            const auto inside = must(net::InNamespace::create(place_));
-            must(net::make_tap(net::inner::tap, std::nullopt, tap_number));
-            recording = &rules_;
-            const auto applied = net::run_nft(rules);
-            recording = nullptr;
-            must(applied);
-        }
-        must(net::remove_namespace(place_));
+        const auto inside = must(net::InNamespace::create(recorded_in_));
+        must(net::make_tap(net::inner::tap, std::nullopt, tap_number));
+        recording = &rules_;
+        const auto applied = net::run_nft(rules);
+        recording = nullptr;
+        must(applied);
         if (rules_.empty()) throw std::runtime_error{"libnftables sent nothing that was seen"};
     }
 
@@ -201,26 +209,36 @@ class BareSlot {
 
     net::SlotAddresses addresses_;
     std::filesystem::path place_;
+    std::filesystem::path recorded_in_;
     std::string rules_;
 };
+
+double milliseconds_to_make(const BareSlot& slot) {
+    const auto begun = std::chrono::steady_clock::now();
+    slot.make();
+    return std::chrono::duration<double, std::milli>{std::chrono::steady_clock::now() - begun}.count();
+}
 
 }  // namespace
 
 int main(int argc, char** argv) try {
-    CLI::App app{"Makes a network slot's kernel objects by system calls alone."};
+    CLI::App app{
+        "Makes network slots' kernel objects by system calls alone, one for each line of its input."};
     std::filesystem::path directory;
-    unsigned runs = 1;
-    app.add_option("--directory", directory, "for the namespace's file")->required();
-    app.add_option("--runs", runs);
+    std::uint32_t count = 1;
+    app.add_option("--directory", directory, "for the namespaces' files")->required();
+    app.add_option("--slots", count, "how many at most")->check(CLI::Range(1U, most_slots));
     CLI11_PARSE(app, argc, argv);
-    const BareSlot slot{directory};
-    for (unsigned run = 0; run < runs; ++run) {
-        const auto begun = std::chrono::steady_clock::now();
-        slot.make();
-        const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begun;
-        fmt::print("{}\n", took.count());
-        slot.remove();
+    std::vector<BareSlot> slots;
+    for (std::uint32_t number = 0; number < count; ++number) slots.emplace_back(directory, number);
+    fmt::print("ready\n");
+    std::fflush(stdout);
+    auto next = slots.begin();
+    for (std::string line; next != slots.end() && std::getline(std::cin, line); ++next) {
+        fmt::print("{}\n", milliseconds_to_make(*next));
+        std::fflush(stdout);
     }
+    for (const BareSlot& slot : slots) slot.remove();
     return 0;
 } catch (const std::exception& error) {
     fmt::print(stderr, "noid-bench-netlink: {}\n", error.what());

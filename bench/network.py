@@ -14,6 +14,7 @@ from product import Product
 
 READY_LIMIT_MS = 2.0
 MANY = 200
+NEW_SLOTS = 60
 MEMORY = 256
 STREAM_MIB = 64
 
@@ -47,18 +48,24 @@ def slot_ready(bench):
 
 
 def slot_new(bench):
-    """`acquire` with nothing ready, against the same messages from a bare program; batches in turn."""
+    """`acquire` with nothing ready, against the same messages from a bare program; in turn, and all are kept, so
+    that both meet the same kernel, which never takes a slot apart meanwhile."""
     world = make_world(bench, ready=0).start()
     try:
         ours, floor = [], []
         with tempfile.TemporaryDirectory(prefix="noid-bench-") as directory:
-            for batch in range(6):
-                for run in range(10):
-                    ours.append(timed(lambda vm=f"vm{batch}-{run}": world.ask("acquire", vm=vm)))
-                done = subprocess.run(world.host.command(bench.binaries / "noid-bench-netlink", "--directory",
-                                                         directory, "--runs", 10),
-                                      check=True, capture_output=True, text=True, timeout=120)
-                floor += [float(line) for line in done.stdout.split()]
+            command = world.host.command(bench.binaries / "noid-bench-netlink", "--directory", directory,
+                                         "--slots", NEW_SLOTS)
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bare:
+                if bare.stdout.readline() != "ready\n":
+                    raise RuntimeError("the bare program does not come up")
+                for run in range(NEW_SLOTS):
+                    ours.append(timed(lambda run=run: world.ask("acquire", vm=f"vm{run}")))
+                    bare.stdin.write("\n")
+                    bare.stdin.flush()
+                    floor.append(float(bare.stdout.readline()))
+            if bare.returncode:
+                raise RuntimeError(f"the bare program failed: {bare.returncode}")
         return Measurement("network-slot-new", ours, floor, "ms", 1.5)
     finally:
         world.close()
