@@ -161,6 +161,7 @@ class VmActor final : public Vm, public std::enable_shared_from_this<VmActor> {
     Awaitable<Result<void>> pause_with_snapshot(std::shared_ptr<Guest> guest);
     Awaitable<Result<void>> boot_again(std::int64_t intent);
     Awaitable<Result<std::optional<Slot>>> acquire_slot(bool wanted);
+    Awaitable<Result<std::optional<Slot>>> acquire_place();
     Awaitable<Result<void>> launch(std::int64_t intent, Boot boot);
     Awaitable<Result<void>> come_up(std::shared_ptr<Guest> guest, Boot boot);
     Awaitable<std::optional<Origin>> find_template(std::filesystem::path image);

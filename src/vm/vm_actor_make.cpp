@@ -302,7 +302,12 @@ Awaitable<Result<Quota::Claim>> VmActor::claim_disk(MiB memory, std::filesystem:
 
 Awaitable<Result<std::optional<Slot>>> VmActor::acquire_slot(bool wanted) {
     if (!wanted) co_return std::optional<Slot>{};
-    co_return co_await host_.network.acquire(record_.id, network_settings());
+    co_return co_await acquire_place();
+}
+
+Awaitable<Result<std::optional<Slot>>> VmActor::acquire_place() {
+    auto acquire = [this] { return host_.network.acquire(record_.id, network_settings()); };
+    co_return co_await host_.warm.with_room_made(acquire);
 }
 
 Awaitable<void> VmActor::release_slot() {
@@ -341,7 +346,9 @@ proto::Identity VmActor::identity_for(Boot boot) const {
 // Starts the VMM and waits until the guest is up and knows who it is.
 Awaitable<Result<void>> VmActor::launch(std::int64_t intent, Boot boot) {
     status_.layout = vmm::newest_layout;
-    auto machine = co_await host_.vmm.start(spec());
+    const auto starting = spec();  // outlives the attempts, which only refer to it
+    auto start = [this, &starting] { return host_.vmm.start(starting); };
+    auto machine = co_await host_.warm.with_room_made(start);
     if (!machine) co_return fail(std::move(machine.error()));
     attach_guest(std::move(*machine));
     guest_->channel->start();

@@ -128,7 +128,7 @@ Awaitable<void> VmActor::replace_lost_slot() {
     auto operation = [self]() -> Awaitable<Result<void>> {
         if (self->status_.state != State::suspended || !self->slot_sleeps_) co_return Result<void>{};
         co_await ignore_cancellation();
-        auto slot = co_await self->host_.network.acquire(self->record_.id, self->network_settings());
+        auto slot = co_await self->acquire_place();
         if (!slot) co_return fail(std::move(slot.error()));
         if (!*slot) co_return Result<void>{};  // told again when the service is there again
         self->status_.slot = std::move(*slot);

@@ -23,7 +23,7 @@ using namespace std::chrono_literals;
 Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, bool& ran) {
     // The slot of one that slept may have been lost meanwhile; then it gets another.
     if (config.has_network && (!status_.slot || slot_sleeps_)) {
-        auto slot = co_await host_.network.acquire(record_.id, network_settings());
+        auto slot = co_await acquire_place();
         if (!slot) co_return fail(std::move(slot.error()));
         if (!*slot) {
             co_return fail(Errc::unavailable, "it was saved with a network, and there is none now: " +
@@ -34,7 +34,11 @@ Awaitable<Result<void>> VmActor::wake_machine(SnapshotConfig config, Boot boot, 
     status_.layout = config.layout;
     auto waking = spec();
     waking.saved_disk_limit = config.resources.disk;
-    auto machine = co_await host_.vmm.restore(waking, vmm::SnapshotFiles{}, vmm::Vmm::Wake::paused);
+    const vmm::SnapshotFiles files;
+    auto restore = [this, &waking, &files] {
+        return host_.vmm.restore(waking, files, vmm::Vmm::Wake::paused);
+    };
+    auto machine = co_await host_.warm.with_room_made(restore);
     if (!machine) co_return fail(std::move(machine.error()));
     attach_guest(std::move(*machine));
     co_await settle_balloon(config.resources.balloon);

@@ -308,6 +308,21 @@ Awaitable<void> WarmPool::yield_to_pressure() {
     }
 }
 
+Awaitable<bool> WarmPool::give_way() {
+    std::shared_ptr<WarmVm> vm;
+    {
+        const std::lock_guard lock{mutex_};
+        if (ready_.empty()) co_return false;
+        vm = std::move(ready_.back());
+        ready_.pop_back();
+        ++counted_.ended;
+    }
+    log::info("VM of the pool gives way to a user's", {{"vm_id", vm->id()}});
+    auto work = [self = shared_from_this(), vm] { return self->end(vm); };
+    co_await on_strand(strand_, std::move(work));
+    co_return true;
+}
+
 Awaitable<void> WarmPool::end(std::shared_ptr<WarmVm> vm) {
     co_await ignore_cancellation();
     ++ending_;

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "vm/engine.hpp"
@@ -25,7 +26,8 @@ namespace noid::vm {
 //
 // Refilled one at a time, while no VM is being made. Never more than [pool] memory, counted as if every VM
 // had touched all of its own; nothing is added where the host would be left with little, and all go when
-// programs of the host wait for memory. VMs whose template was replaced, evicted or no longer fits are ended.
+// programs of the host wait for memory; one goes when a user's VM needs what it holds. VMs whose template was
+// replaced, evicted or no longer fits are ended.
 //
 // They live in <storage>/warm/<id>/. A server that ends takes them along; what one that was killed left is
 // removed by the next. The members are called from anywhere unless they say otherwise.
@@ -52,6 +54,19 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
     [[nodiscard]] Loan borrow(const Origin& origin);
     // A create that could have had one had to wake its template.
     void count_missed();
+
+    // Ends one, so that what it holds (a place on the network, a user id) is free. False: there is none.
+    Awaitable<bool> give_way();
+    // Tries again whenever limit_exceeded was the answer and a VM of the pool gave way.
+    template <class Attempt>
+    auto with_room_made(Attempt attempt) -> std::invoke_result_t<Attempt&> {
+        while (true) {
+            auto done = co_await attempt();
+            if (done || done.error().code != Errc::limit_exceeded) co_return done;
+            const bool gave_way = co_await give_way();
+            if (!gave_way) co_return done;
+        }
+    }
 
     [[nodiscard]] WarmNumbers numbers() const;
 

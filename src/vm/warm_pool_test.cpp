@@ -100,7 +100,10 @@ TEST_F(WarmPoolTest, ACreateLetsOneRunAndAnotherTakesItsPlace) {
             if (!fs::exists(warm() / id)) continue;
             EXPECT_EQ(settings.mode, NetworkMode::none) << "it reaches nothing";
         }
-        EXPECT_EQ(script_->identities.size(), 1u) << "nobody's yet";
+        EXPECT_EQ(script_->identities.size(), 3u) << "each has tried it once";
+        EXPECT_EQ(script_->identities.back().hostname, "localhost") << "nobody's yet";
+        EXPECT_TRUE(script_->identities.back().env.empty());
+        const std::string tried_machine_id = script_->identities.back().machine_id;
 
         auto wanted = request("a");
         wanted.env = {"A=1"};
@@ -115,6 +118,7 @@ TEST_F(WarmPoolTest, ACreateLetsOneRunAndAnotherTakesItsPlace) {
         EXPECT_EQ(given.env, std::vector<std::string>{"A=1"});
         EXPECT_TRUE(given.end_sessions && given.new_boot_id && given.renew_ssh_host_keys && given.network);
         EXPECT_NE(given.machine_id, script_->identities.front().machine_id);
+        EXPECT_NE(given.machine_id, tried_machine_id);
         EXPECT_NE(given.entropy, script_->identities.front().entropy);
 
         EXPECT_TRUE(co_await reached("pool:kept", 3));
@@ -223,6 +227,28 @@ TEST_F(WarmPoolTest, AHostThatHasLostItsNetworkGivesNoVmWithOne) {
     });
 }
 
+TEST_F(WarmPoolTest, GivesWayToAUsersVmThatFindsNoPlace) {
+    run([this]() -> Awaitable<void> {
+        co_await bake();
+        auto ann = co_await begin(1, 1);
+        EXPECT_EQ(script_->slots.size(), 2u) << "of the first and of the one that is kept";
+        script_->most_slots = 2;
+        auto booted = request("booted");
+        booted.boot = true;
+        auto made = co_await ann->create(booted);
+        EXPECT_TRUE(made) << made.error().full();
+        EXPECT_EQ(kept(), 0u);
+        EXPECT_EQ((co_await numbers()).ended, 1u);
+        EXPECT_EQ(script_->slots.size(), 2u);
+
+        booted.name = named("too-many");
+        auto refused = co_await ann->create(booted);
+        EXPECT_EQ(refused.error().code, Errc::limit_exceeded);
+        EXPECT_TRUE(co_await ann->destroy(named("booted")));
+        co_await close();
+    });
+}
+
 TEST_F(WarmPoolTest, OneWhoseProcessEndsIsRemoved) {
     run([this]() -> Awaitable<void> {
         co_await bake();
@@ -299,7 +325,7 @@ TEST_P(WarmPoolKilledAt, NothingStrayIsLeft) {
         EXPECT_EQ(processes(), 1u);
         auto ann = co_await tenant();
         EXPECT_EQ(ann->list().size(), 1u);
-        EXPECT_TRUE(co_await ann->find(named("first")).value()->ready(std::chrono::seconds{5}));
+        EXPECT_TRUE(co_await ann->find(named("first")).value()->ready(std::chrono::seconds{60}));
         EXPECT_TRUE(co_await ann->create(request("a")));
         EXPECT_TRUE(co_await ann->destroy(named("a")));
         EXPECT_TRUE(co_await ann->destroy(named("first")));

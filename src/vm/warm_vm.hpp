@@ -56,6 +56,7 @@ class WarmVm : public std::enable_shared_from_this<WarmVm> {
     Awaitable<Result<void>> wake_now();
     Awaitable<Result<void>> take_place_on_network();
     Awaitable<Result<void>> come_up_and_stand_still();
+    Awaitable<Result<void>> try_out(channel::AgentChannel& channel);
     Awaitable<void> end_now();
 
     Host& host_;

@@ -9,6 +9,8 @@ import time
 import pytest
 
 from conftest import GUEST_MEMORY
+from netd_world import HOST, INTERNET, World
+from networked_vms import NEEDS_A_NETWORK, PORT, address_of, peer_seen_by
 
 SIZE = 3
 
@@ -98,3 +100,39 @@ def test_a_server_that_was_killed_leaves_nothing_of_its_pool(pooled):
     assert len(set(server.vmm_processes()) & before) == 1, "only the user's VM goes on"
     assert user.exec("first", "hostname")["stdout"] == "first\n"
     assert user.create("next")["start"] == "pool"
+
+
+@pytest.fixture
+def two_slots():
+    world = World(ready=1, pool="172.30.0.0/29")
+    world.start()
+    world.echo(world.internet, PORT)
+    yield world
+    world.close()
+
+
+@NEEDS_A_NETWORK
+def test_a_pool_in_real_slots_gives_them_to_creates(two_slots, server_factory):
+    server = server_factory(paths={"netd_socket": str(two_slots.socket_path)},
+                            pool={"size": 1, "memory": SIZE * GUEST_MEMORY}).start()
+    user = server.make_user()
+    assert user.create("first")["start"] == "boot"
+    wait_for(server, "VM kept ready", 1)
+    assert len(two_slots.ask("stats")["vms"]) == 2
+
+    # What is taken out of it has the slot that it stood in, and more than nothing is let through now.
+    assert user.create("second")["start"] == "pool"
+    assert address_of(user, "second") != address_of(user, "first")
+    assert peer_seen_by(user, "second", INTERNET) == HOST
+    wait_for(server, "no VM is kept ready", 1)
+    user.destroy("second")
+
+    # A VM that boots needs the slot in which another stands ready.
+    server.stop()
+    server.start()
+    wait_for(server, "VM kept ready", 2)
+    assert user.create("third", boot=True)["start"] == "boot"
+    assert kept(server) == set()
+    assert peer_seen_by(user, "third", INTERNET) == HOST
+    refused = user.post("/v1/vms", json={"name": "fourth", "mem_mib": GUEST_MEMORY})
+    assert refused.status_code == 403 and "all 2 network slots are in use" in refused.json()["error"], refused.text

@@ -13,6 +13,36 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// A command that ends well as soon as somebody waits for it.
+class FakeSession final : public channel::Session {
+  public:
+    explicit FakeSession(std::shared_ptr<std::size_t> attached) : attached_{std::move(attached)} {
+        ++*attached_;
+    }
+
+    [[nodiscard]] proto::SessionId id() const override { return {}; }
+    Awaitable<Result<Event>> next() override {
+        --*attached_;
+        co_return Event{Ended{}};
+    }
+    void acknowledge(proto::OutputStream, std::uint64_t) override {}
+    Awaitable<Result<void>> write(std::string) override { co_return Result<void>{}; }
+    void close_input() override {}
+    [[nodiscard]] std::uint64_t input_taken() const override { return 0; }
+    [[nodiscard]] std::uint64_t input_written() const override { return 0; }
+    Awaitable<Result<std::uint64_t>> input_taken_beyond(std::uint64_t) override {
+        co_return fail(Errc::unavailable, "the session has ended");
+    }
+    void signal(int) override {}
+    void resize(proto::TerminalSize) override {}
+    void detach() override {}
+    void release() override {}
+    void cancel() override {}
+
+  private:
+    std::shared_ptr<std::size_t> attached_;
+};
+
 // A guest whose agent answers everything at once.
 class FakeChannel final : public channel::AgentChannel {
   public:
@@ -51,8 +81,7 @@ class FakeChannel final : public channel::AgentChannel {
         ++script_->reconnects;
     }
     Awaitable<Result<std::shared_ptr<channel::Session>>> open(proto::SessionSpec) override {
-        ++attached_;
-        co_return std::shared_ptr<channel::Session>{};
+        co_return std::make_shared<FakeSession>(attached_);
     }
     Awaitable<Result<std::shared_ptr<channel::Session>>> attach(proto::SessionId,
                                                                 proto::OutputOffsets) override {
@@ -82,7 +111,7 @@ class FakeChannel final : public channel::AgentChannel {
         }
         co_return Result<void>{};
     }
-    [[nodiscard]] std::size_t attached_sessions() const override { return attached_; }
+    [[nodiscard]] std::size_t attached_sessions() const override { return *attached_; }
 
   private:
     bool silent() {
@@ -94,7 +123,7 @@ class FakeChannel final : public channel::AgentChannel {
     Broadcast stopped_signal_;
     Connect connect_;  // held as the real one holds it: it keeps the machine
     bool stopped_ = false;
-    std::size_t attached_ = 0;
+    std::shared_ptr<std::size_t> attached_ = std::make_shared<std::size_t>(0);
 };
 
 }  // namespace
@@ -245,6 +274,8 @@ Awaitable<Result<std::optional<Slot>>> FakeNetwork::acquire(std::string vm_id, N
     const std::lock_guard lock{script_->mutex};
     if (script_->network_fails) co_return fail(*script_->network_fails);
     if (script_->no_network) co_return std::optional<Slot>{};
+    if (!script_->slots.contains(vm_id) && script_->slots.size() >= script_->most_slots)
+        co_return fail(Errc::limit_exceeded, "all slots are in use");
     script_->slots.insert(vm_id);
     script_->network[vm_id] = std::move(settings);
     Slot slot;

@@ -48,6 +48,7 @@ struct Script {
     std::vector<ProcessIdentity> processes;  // all that were ever started
     std::vector<vmm::SnapshotKind> saves;
     std::set<std::string> slots;                        // lent now
+    std::size_t most_slots = 16384;                     // that are lent at once
     std::map<std::string, std::uint32_t> slot_numbers;  // a VM that asks again gets the same
     std::set<std::string> asleep;                       // of these, by VM's id
     std::function<void(std::string)> knock;             // somebody sends to this VM; empty: nobody watches
