@@ -31,7 +31,7 @@ function(noid_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} noid_warnings noid_sanitizers GTest::gtest_main GTest::gmock)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 300)
 endfunction()
 
 # noid_app(NAME SOURCES... DEPENDS...): a program in bin/.

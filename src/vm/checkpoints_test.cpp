@@ -360,7 +360,7 @@ TEST_F(CheckpointsTest, ASuspendedVmWakesWhenItIsUsed) {
         web = vm_of(ann);
         EXPECT_EQ(web->view().state, State::suspended);
         EXPECT_EQ((co_await web->stop(StopMode::graceful)).error().code, Errc::conflict);
-        EXPECT_TRUE(co_await web->ready(1s));
+        EXPECT_TRUE(co_await web->ready(60s));
         EXPECT_EQ(memory("web"), "one");
 
         // A wake that does not work leaves it as it was.
@@ -387,7 +387,7 @@ TEST_F(CheckpointsTest, ASuspendedVmWakesWhenItIsUsed) {
 // Waits until the VM is in that state.
 Awaitable<bool> comes_to(std::shared_ptr<Vm> vm, State wanted) {
     asio::steady_timer timer{co_await asio::this_coro::executor};
-    for (int i = 0; i < 500 && vm->view().state != wanted; ++i) {
+    for (int i = 0; i < 6000 && vm->view().state != wanted; ++i) {
         timer.expires_after(10ms);
         co_await timer.async_wait(asio::use_awaitable);
     }
@@ -559,7 +559,7 @@ TEST_P(KilledAt, EverythingWorksAfterwards) {
         auto ann = co_await tenant();
         EXPECT_EQ(ann->list().size(), 1u);
         auto web = vm_of(ann);
-        auto usable = co_await web->ready(5s);
+        auto usable = co_await web->ready(60s);
         EXPECT_TRUE(usable) << usable.error().full();
         EXPECT_FALSE(stands_still("web"));
         EXPECT_EQ(WorkingDirectories::scan(*warden_).in(directory_of("web")).size(), 1u);

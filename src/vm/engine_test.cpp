@@ -29,7 +29,7 @@ proto::SessionSpec command() {
 // Waits until the VM is in that state; the state machine tells of every change.
 Awaitable<bool> reaches(std::shared_ptr<Tenant> tenant, std::string name, State wanted) {
     asio::steady_timer timer{co_await asio::this_coro::executor};
-    for (int i = 0; i < 200; ++i) {
+    for (int i = 0; i < 6000; ++i) {
         for (const VmView& vm : tenant->list()) {
             if (vm.name == name && vm.state == wanted) co_return true;
         }
@@ -602,7 +602,7 @@ TEST_F(EngineTest, ARestartTakesRunningVmsOver) {
         EXPECT_TRUE(co_await reaches(ann, "dies", State::dead));
         EXPECT_EQ(script_->processes.size(), 4u) << "nothing was started anew";
         auto vm = ann->find(VmName::parse("runs").value()).value();
-        EXPECT_TRUE(co_await vm->ready(1s));
+        EXPECT_TRUE(co_await vm->ready(60s));
         EXPECT_EQ(vm->view().agent_version, "test");
         for (const auto& view : after) {
             EXPECT_TRUE((co_await ann->destroy(VmName::parse(view.name).value())).value());

@@ -102,7 +102,7 @@ Awaitable<bool> EngineWorld::reached(std::string step, std::size_t times) {
         }
     };
     auto in_time = [&wait]() -> Awaitable<Result<void>> {
-        co_return co_await within(std::chrono::seconds{10}, wait());
+        co_return co_await within(std::chrono::seconds{60}, wait());
     };
     const auto seen = co_await on_strand(step_strand_, in_time);
     co_return seen.has_value();

@@ -35,8 +35,8 @@ class EngineWorld : public ::testing::Test {
     Awaitable<std::shared_ptr<Tenant>> tenant(std::string user = "ann");
     [[nodiscard]] static CreateRequest request(const char* name);
 
-    // Waits until the engine has come to that step so many times since the test began. False: not in ten
-    // seconds.
+    // Waits until the engine has come to that step so many times since the test began. False: not in a
+    // minute.
     Awaitable<bool> reached(std::string step, std::size_t times);
 
     // How many processes of this test are alive.
