@@ -61,7 +61,7 @@ class CheckpointsTest : public EngineWorld {
     bool stands_still(const char* name) { return fs::exists(pause_mark(directory_of(name), pid_of(name))); }
     // Of the VM's machine; 0 when there is none.
     pid_t pid_of(const char* name) {
-        const auto processes = WorkingDirectories::scan(*warden_).in(directory_of(name));
+        const auto processes = processes_in(*warden_, directory_of(name)).value();
         return processes.empty() ? 0 : processes.front().pid;
     }
     void expect_no_remains() {
@@ -562,7 +562,7 @@ TEST_P(KilledAt, EverythingWorksAfterwards) {
         auto usable = co_await web->ready(60s);
         EXPECT_TRUE(usable) << usable.error().full();
         EXPECT_FALSE(stands_still("web"));
-        EXPECT_EQ(WorkingDirectories::scan(*warden_).in(directory_of("web")).size(), 1u);
+        EXPECT_EQ(processes_in(*warden_, directory_of("web"))->size(), 1u);
         expect_no_remains();
         const auto listed = co_await ann->checkpoints().list(named("web"));
         for (const auto& one : *listed) {

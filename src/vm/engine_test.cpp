@@ -612,6 +612,67 @@ TEST_F(EngineTest, ARestartTakesRunningVmsOver) {
     });
 }
 
+// The privileged part of a server, which may end at any time.
+class MortalWarden final : public vmm::Warden {
+  public:
+    explicit MortalWarden(std::shared_ptr<vmm::Warden> alive) : alive_{std::move(alive)} {}
+
+    bool lists_processes = true;
+
+    [[nodiscard]] bool confines() const noexcept override { return alive_->confines(); }
+    [[nodiscard]] const vmm::HostDevices& devices() const noexcept override { return alive_->devices(); }
+    Result<launcher::Launched> start(vmm::ProcessRequest) override { return ended(); }
+    Result<launcher::Launched> adopt(const ProcessIdentity&, const fs::path&) override { return ended(); }
+    Result<vmm::ProcessFiles> files_of(const ProcessIdentity&) override { return ended(); }
+    Result<std::vector<vmm::WorkingProcess>> processes() override {
+        if (lists_processes) return alive_->processes();
+        return ended();
+    }
+
+  private:
+    static std::unexpected<Error> ended() { return fail(Errc::unavailable, "the privileged part has ended"); }
+
+    std::shared_ptr<vmm::Warden> alive_;
+};
+
+TEST_F(EngineTest, AStartWithoutItsPrivilegedPartTakesNoVmForDead) {
+    run([this]() -> Awaitable<void> {
+        co_await open();
+        EXPECT_TRUE(co_await (co_await tenant())->create(request("runs")));
+        co_await close();
+
+        const auto alive_warden = warden_;
+        const auto mortal = std::make_shared<MortalWarden>(alive_warden);
+        warden_ = mortal;
+        mortal->lists_processes = false;
+        std::string refusal;
+        try {
+            co_await open();
+        } catch (const std::runtime_error& error) {
+            refusal = error.what();
+        }
+        EXPECT_NE(refusal.find("the privileged part has ended"), std::string::npos) << refusal;
+
+        // It ends a moment later, when VMs are taken over.
+        mortal->lists_processes = true;
+        script_->adopt_fails = Error{Errc::unavailable, "the privileged part has ended"};
+        co_await open();
+        EXPECT_EQ((co_await tenant())->list().front().state, State::running);
+        co_await close();
+
+        script_->adopt_fails.reset();
+        warden_ = alive_warden;
+        EXPECT_EQ(alive(), 1u);
+        co_await open();
+        auto ann = co_await tenant();
+        EXPECT_EQ(ann->list().front().state, State::running);
+        EXPECT_TRUE(co_await ann->find(VmName::parse("runs").value()).value()->ready(60s));
+        EXPECT_TRUE((co_await ann->destroy(VmName::parse("runs").value())).value());
+        expect_nothing_left();
+        co_await close();
+    });
+}
+
 TEST_F(EngineTest, ASecondServerIsToldWhoHasTheDirectory) {
     run([this]() -> Awaitable<void> {
         co_await open();

@@ -27,8 +27,8 @@ namespace {
 
 class Examination {
   public:
-    Examination(DataDirectory directory, vmm::Warden& warden, FsckMode mode)
-        : directory_{std::move(directory)}, mode_{mode}, running_{WorkingDirectories::scan(warden)} {}
+    Examination(DataDirectory directory, WorkingDirectories running, FsckMode mode)
+        : directory_{std::move(directory)}, mode_{mode}, running_{std::move(running)} {}
 
     Result<std::vector<Finding>> run() {
         auto users = store::UserDatabase::open(directory_.database());
@@ -228,7 +228,9 @@ class Examination {
 Result<std::vector<Finding>> fsck(const fs::path& data_dir, vmm::Warden& warden, FsckMode mode) {
     auto directory = DataDirectory::open(data_dir);
     if (!directory) return fail(std::move(directory.error()));
-    return Examination{std::move(*directory), warden, mode}.run();
+    auto running = WorkingDirectories::scan(warden);
+    if (!running) return fail(std::move(running.error()));
+    return Examination{std::move(*directory), std::move(*running), mode}.run();
 }
 
 }  // namespace noid::vm

@@ -123,10 +123,11 @@ Awaitable<Result<void>> LocalEngine::load() {
     auto [rows, deletions] = co_await on_pool(databases_, std::move(read));
     if (!rows) co_return fail(std::move(rows.error()));
     if (!deletions) co_return fail(std::move(deletions.error()));
-    auto scan = [this] {
-        return std::make_shared<const WorkingDirectories>(WorkingDirectories::scan(*warden_));
-    };
-    const auto running = co_await on_pool(files_, std::move(scan));
+    auto scan = [this] { return WorkingDirectories::scan(*warden_); };
+    auto scanned = co_await on_pool(files_, std::move(scan));
+    // Without it every VM would pass for dead.
+    if (!scanned) co_return fail(std::move(scanned.error()));
+    const auto running = std::make_shared<const WorkingDirectories>(std::move(*scanned));
 
     auto recover_one = [](LocalEngine& engine, store::UserRow row,
                           std::shared_ptr<const WorkingDirectories> processes) -> Awaitable<void> {

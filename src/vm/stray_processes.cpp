@@ -8,10 +8,10 @@
 
 namespace noid::vm {
 
-WorkingDirectories WorkingDirectories::scan(vmm::Warden& warden) {
+Result<WorkingDirectories> WorkingDirectories::scan(vmm::Warden& warden) {
     WorkingDirectories found;
-    const auto processes = warden.processes();
-    if (!processes) return found;
+    auto processes = warden.processes();
+    if (!processes) return fail(std::move(processes.error()).at("list the VMMs that run"));
     for (const auto& each : *processes) found.processes_[{each.device, each.inode}].push_back(each.identity);
     return found;
 }
@@ -21,6 +21,13 @@ std::vector<ProcessIdentity> WorkingDirectories::in(const std::filesystem::path&
     if (::stat(directory.c_str(), &status) != 0) return {};
     const auto found = processes_.find({status.st_dev, status.st_ino});
     return found == processes_.end() ? std::vector<ProcessIdentity>{} : found->second;
+}
+
+Result<std::vector<ProcessIdentity>> processes_in(vmm::Warden& warden,
+                                                  const std::filesystem::path& directory) {
+    const auto found = WorkingDirectories::scan(warden);
+    if (!found) return fail(found.error());
+    return found->in(directory);
 }
 
 Awaitable<Result<void>> end_process(vmm::Warden& warden, asio::thread_pool& pool, ProcessIdentity identity,

@@ -17,14 +17,18 @@ namespace noid::vm {
 // are compared as inodes: a process in a mount namespace of its own sees another path.
 class WorkingDirectories {
   public:
-    // Of all VMMs. Blocking.
-    [[nodiscard]] static WorkingDirectories scan(vmm::Warden& warden);
+    // Of all VMMs. Blocking. Fails when they cannot be listed: that is not the same as none.
+    [[nodiscard]] static Result<WorkingDirectories> scan(vmm::Warden& warden);
     [[nodiscard]] std::vector<ProcessIdentity> in(const std::filesystem::path& directory) const;
 
   private:
     using Inode = std::pair<std::uint64_t, std::uint64_t>;  // device, number
     std::map<Inode, std::vector<ProcessIdentity>> processes_;
 };
+
+// Those that work in one directory. Blocking. Fails as scan().
+[[nodiscard]] Result<std::vector<ProcessIdentity>> processes_in(vmm::Warden& warden,
+                                                                const std::filesystem::path& directory);
 
 // Ends a VMM that works in that directory with SIGKILL and waits until it is gone; at once when it is
 // already. `pool`: for what blocks.

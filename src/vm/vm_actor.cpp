@@ -320,8 +320,11 @@ Awaitable<Result<void>> VmActor::take_over_now(bool settle_pause) {
         std::string reason = "the VMM was gone when the server started";
         if (machine.error().code != Errc::not_found) {
             reason = "the VMM could not be taken over: " + machine.error().what;
-            if (auto ended = co_await end_process(host_.warden, host_.files, process, directory()); !ended) {
-                log::error("stray VMM cannot be ended", {{"reason", ended.error().full()}});
+            auto ended = co_await end_process(host_.warden, host_.files, process, directory());
+            if (!ended) {
+                // It may run on: the next server has another try.
+                enter(status_.state, reason);
+                co_return fail(std::move(ended.error()).at("end a VMM that cannot be taken over"));
             }
         }
         co_await note_end(State::dead, std::move(reason));

@@ -408,10 +408,11 @@ Awaitable<Result<void>> VmActor::end_process_of_vm(std::chrono::milliseconds gra
 
 // Ends what was started in the VM's directory without being handed to us.
 Awaitable<void> VmActor::end_strays() {
-    auto look = [&warden = host_.warden, directory = directory()] {
-        return WorkingDirectories::scan(warden).in(directory);
-    };
-    for (const ProcessIdentity& process : co_await on_pool(host_.files, std::move(look))) {
+    auto look = [&warden = host_.warden, directory = directory()] { return processes_in(warden, directory); };
+    const auto strays = co_await on_pool(host_.files, std::move(look));
+    if (!strays) log::error("stray processes cannot be found", {{"reason", strays.error().full()}});
+    if (!strays) co_return;
+    for (const ProcessIdentity& process : *strays) {
         auto ended = co_await end_process(host_.warden, host_.files, process, directory());
         log::warn("stray process ended", {{"vm", record_.name.text()}, {"pid", std::to_string(process.pid)}});
         if (!ended) log::error("stray process cannot be ended", {{"reason", ended.error().full()}});

@@ -196,8 +196,10 @@ Awaitable<void> WarmVm::end_now() {
             log::error("VM of the pool does not end", {{"vm_id", id_}, {"reason", ended.error().full()}});
     } else {
         // One that was started without being handed to us.
-        auto look = [this] { return WorkingDirectories::scan(host_.warden).in(directory_); };
-        for (const ProcessIdentity& process : co_await on_pool(host_.files, std::move(look)))
+        auto look = [this] { return processes_in(host_.warden, directory_); };
+        const auto strays = co_await on_pool(host_.files, std::move(look));
+        if (!strays) log::error("stray processes cannot be found", {{"reason", strays.error().full()}});
+        for (const ProcessIdentity& process : strays.value_or(std::vector<ProcessIdentity>{}))
             (void)co_await end_process(host_.warden, host_.files, process, directory_);
     }
     Result<void> released;

@@ -265,6 +265,7 @@ Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::launch(vmm::MachineSpe
 }
 Awaitable<Result<std::unique_ptr<vmm::Machine>>> FakeVmm::adopt(const vmm::MachineSpec& spec,
                                                                 ProcessIdentity identity) {
+    if (script_->adopt_fails) co_return fail(*script_->adopt_fails);
     auto process = launcher::Process::adopt(co_await asio::this_coro::executor, identity);
     if (!process) co_return fail(std::move(process.error()));
     co_return std::make_unique<FakeMachine>(script_, std::move(*process), spec);

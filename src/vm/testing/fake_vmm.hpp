@@ -37,6 +37,7 @@ struct Script {
     vmm::Kind vmm_kind = vmm::Kind::qemu;
     bool connection_outlives_pause = true;
 
+    std::optional<Error> adopt_fails;
     std::optional<Error> save_fails;
     std::optional<Error> restore_fails;
 
