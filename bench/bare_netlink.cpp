@@ -4,7 +4,7 @@
 //
 //   noid-bench-netlink --directory DIR --slots N
 //
-// Says "ready"; then makes a slot for each line that it reads and prints the milliseconds that it took.
+// Says "ready"; then makes a slot for each line that it reads, and says "made".
 // All go at the end: the kernel takes namespaces apart in the background, which holds up whoever makes one.
 #include <fmt/format.h>
 #include <linux/netfilter/nf_tables.h>
@@ -20,7 +20,6 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -135,18 +134,23 @@ class BareSlot {
         record_rules();
     }
 
-    void make() const {
+    // The socket of the rules: to close it waits until the kernel has put away what the batch replaced, which
+    // is not part of a slot. noid-netd leaves that to a thread of its own.
+    [[nodiscard]] Fd make() const {
+        Fd rules_socket;
         {
             const auto inside = must(net::InNamespace::create(place_));
             for (const char* which : {"all", "default"}) switch_ipv6_off(which);
             must(net::write_sysctl("ipv4/ip_forward", "1"));
             must(net::make_tap(net::inner::tap, std::nullopt, tap_number));
             transmit(open_netlink(NETLINK_ROUTE), inner_requests(inside.home()));
-            replay(open_netlink(NETLINK_NETFILTER), rules_);
+            rules_socket = open_netlink(NETLINK_NETFILTER);
+            replay(rules_socket, rules_);
         }
         const int device = static_cast<int>(::if_nametoindex(addresses_.name.c_str()));
         switch_ipv6_off(addresses_.name);
         transmit(open_netlink(NETLINK_ROUTE), outer_requests(device));
+        return rules_socket;
     }
 
     // Whether made or not.
@@ -167,8 +171,9 @@ class BareSlot {
             return std::vector<net::LearnedAddress>{};
         };
         const auto blocked = net::blocked_networks(*net::parse_ipv4_network("172.16.0.0/16"), {});
-        const std::string rules = net::slot_ruleset({addresses_, net::inner::guest_mac, blocked, 8192}) +
-                                  net::policy_ruleset(net::Policy{}, nothing_learned);
+        const std::string rules =
+            net::slot_ruleset({addresses_, net::inner::guest_mac, blocked, 8192}, net::Before::nothing) +
+            net::policy_ruleset(net::Policy{}, nothing_learned, net::Before::nothing);
         const auto inside = must(net::InNamespace::create(recorded_in_));
         must(net::make_tap(net::inner::tap, std::nullopt, tap_number));
         recording = &rules_;
@@ -213,12 +218,6 @@ class BareSlot {
     std::string rules_;
 };
 
-double milliseconds_to_make(const BareSlot& slot) {
-    const auto begun = std::chrono::steady_clock::now();
-    slot.make();
-    return std::chrono::duration<double, std::milli>{std::chrono::steady_clock::now() - begun}.count();
-}
-
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -235,7 +234,8 @@ int main(int argc, char** argv) try {
     std::fflush(stdout);
     auto next = slots.begin();
     for (std::string line; next != slots.end() && std::getline(std::cin, line); ++next) {
-        fmt::print("{}\n", milliseconds_to_make(*next));
+        const Fd rules_socket = next->make();
+        fmt::print("made\n");
         std::fflush(stdout);
     }
     for (const BareSlot& slot : slots) slot.remove();

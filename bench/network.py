@@ -59,11 +59,16 @@ def slot_new(bench):
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bare:
                 if bare.stdout.readline() != "ready\n":
                     raise RuntimeError("the bare program does not come up")
-                for run in range(NEW_SLOTS):
-                    ours.append(timed(lambda run=run: world.ask("acquire", vm=f"vm{run}")))
+
+                def ask_bare():
                     bare.stdin.write("\n")
                     bare.stdin.flush()
-                    floor.append(float(bare.stdout.readline()))
+                    if bare.stdout.readline() != "made\n":
+                        raise RuntimeError("the bare program makes no slot")
+
+                for run in range(NEW_SLOTS):
+                    ours.append(timed(lambda run=run: world.ask("acquire", vm=f"vm{run}")))
+                    floor.append(timed(ask_bare))
             if bare.returncode:
                 raise RuntimeError(f"the bare program failed: {bare.returncode}")
         return Measurement("network-slot-new", ours, floor, "ms", 1.5)

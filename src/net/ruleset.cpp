@@ -74,6 +74,12 @@ std::string learned_set(std::size_t number, const NamePattern& pattern, const Le
                        elements.empty() ? "" : fmt::format("elements = {{ {} }}", fmt::join(elements, ", ")));
 }
 
+// Takes the place of a table whether there is one or not.
+std::string table_made_anew(const char* family, const char* table, Before before) {
+    if (before == Before::nothing) return fmt::format("table {} {}", family, table);
+    return fmt::format("table {0} {1}\ndelete table {0} {1}\ntable {0} {1}", family, table);
+}
+
 }  // namespace
 
 std::string learned_set_name(std::size_t rule) {
@@ -89,13 +95,11 @@ std::vector<Ipv4Network> blocked_networks(const Ipv4Network& pool, const std::ve
     return blocked;
 }
 
-std::string slot_ruleset(const SlotRules& rules) {
+std::string slot_ruleset(const SlotRules& rules, Before before) {
     using fmt::arg;
     return fmt::format(
         R"(
-table netdev {table}
-delete table netdev {table}
-table netdev {table} {{
+{netdev_table} {{
     counter {forged} {{ }}
     chain from_guest {{
         type filter hook ingress device "{tap}" priority -300; policy drop;
@@ -104,9 +108,7 @@ table netdev {table} {{
         counter name {forged}
     }}
 }}
-table ip {table}
-delete table ip {table}
-table ip {table} {{
+{ip_table} {{
     counter {sent} {{ }}
     counter {received} {{ }}
     counter {isolated} {{ }}
@@ -145,8 +147,9 @@ table ip {table} {{
     }}
 }}
 )",
-        arg("table", table_name), arg("forged", counter::forged), arg("sent", counter::sent),
-        arg("received", counter::received), arg("isolated", counter::isolated),
+        arg("netdev_table", table_made_anew("netdev", table_name, before)),
+        arg("ip_table", table_made_anew("ip", table_name, before)), arg("forged", counter::forged),
+        arg("sent", counter::sent), arg("received", counter::received), arg("isolated", counter::isolated),
         arg("denied", counter::denied), arg("tap", inner::tap), arg("uplink", inner::uplink),
         arg("gateway", inner::gateway), arg("guest", inner::guest), arg("mac", to_string(rules.guest_mac)),
         arg("host", rules.addresses.host.to_string()), arg("outer", rules.addresses.guest.to_string()),
@@ -154,7 +157,7 @@ table ip {table} {{
         arg("mark", denied_mark), arg("knocks", knock_group));
 }
 
-std::string policy_ruleset(const Policy& policy, const LearnedOf& learned) {
+std::string policy_ruleset(const Policy& policy, const LearnedOf& learned, Before before) {
     std::string sets;
     std::string rules;
     if (policy.mode == Mode::none) {
@@ -182,17 +185,15 @@ std::string policy_ruleset(const Policy& policy, const LearnedOf& learned) {
                                                                     inner::tap);
     return fmt::format(
         R"(
-table ip {table}
-delete table ip {table}
-table ip {table} {{{sets}{redirect}
+{table} {{{sets}{redirect}
     chain forward {{
         type filter hook forward priority 0;
         {rules}
     }}
 }}
 )",
-        fmt::arg("table", policy_table), fmt::arg("sets", sets), fmt::arg("redirect", redirect),
-        fmt::arg("rules", rules));
+        fmt::arg("table", table_made_anew("ip", policy_table, before)), fmt::arg("sets", sets),
+        fmt::arg("redirect", redirect), fmt::arg("rules", rules));
 }
 
 std::string host_ruleset(const HostRuleset& rules) {

@@ -30,6 +30,9 @@ inline constexpr const char* isolated = "isolated";
 inline constexpr const char* denied = "denied";
 }  // namespace counter
 
+// What a ruleset finds in its namespace. To replace nothing costs libnftables as much as to make a table.
+enum class Before { nothing, earlier_rules };
+
 // What holds in a slot whatever its VM's policy: one source address and MAC, one NAT rule each way, no
 // way to the host, to other slots or to what is blocked; its counters start at zero.
 struct SlotRules {
@@ -38,7 +41,7 @@ struct SlotRules {
     std::vector<Ipv4Network> blocked;
     std::uint32_t max_connections = 8192;
 };
-[[nodiscard]] std::string slot_ruleset(const SlotRules& rules);
+[[nodiscard]] std::string slot_ruleset(const SlotRules& rules, Before before = Before::earlier_rules);
 
 struct LearnedAddress {
     Ipv4 address;
@@ -47,7 +50,8 @@ struct LearnedAddress {
 };
 // The addresses that names under the pattern have resolved to for this guest.
 using LearnedOf = std::function<std::vector<LearnedAddress>(const NamePattern&)>;
-[[nodiscard]] std::string policy_ruleset(const Policy& policy, const LearnedOf& learned);
+[[nodiscard]] std::string policy_ruleset(const Policy& policy, const LearnedOf& learned,
+                                         Before before = Before::earlier_rules);
 // The set of learned addresses that belongs to a rule with a name.
 [[nodiscard]] std::string learned_set_name(std::size_t rule);
 

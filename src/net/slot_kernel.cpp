@@ -181,7 +181,8 @@ Result<void> SlotKernel::build_inside(const SlotAddresses& addresses, std::uint3
     if (auto sent = route->send_all(std::move(requests)); !sent) return sent;
 
     const SlotRules rules{addresses, inner::guest_mac, settings_.blocked, settings_.max_connections};
-    return run_nft(slot_ruleset(rules) + policy_ruleset(Policy{}, nothing_learned));
+    return run_nft(slot_ruleset(rules, Before::nothing) +
+                   policy_ruleset(Policy{}, nothing_learned, Before::nothing));
 }
 
 Result<void> SlotKernel::connect_to_host(const SlotAddresses& addresses) {
