@@ -24,11 +24,11 @@ namespace {
 
 constexpr std::string_view connect_agent_port = "CONNECT 1024\n";
 constexpr std::size_t greeting_limit = 32;  // "OK 1073741824\n"
-constexpr auto command_deadline = 10s;
+constexpr auto command_deadline = 30s;      // it takes milliseconds, unless the host is very busy
 // Of one step; the start reads kernel and initrd from a disk that may be busy.
 constexpr auto boot_deadline = 60s;
 constexpr auto ready_deadline = 10s;
-constexpr auto greeting_deadline = 5s;
+constexpr auto greeting_deadline = 15s;
 constexpr auto console_deadline = 5s;
 
 // Firecracker's vsock answers "OK <port>\n" when the guest accepts, and closes when nobody listens there.

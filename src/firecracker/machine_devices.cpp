@@ -11,7 +11,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto device_deadline = 5s;
+constexpr auto device_deadline = 15s;
 
 std::optional<std::uint64_t> number(const json::object& object, std::string_view key) {
     const auto* value = object.if_contains(key);
