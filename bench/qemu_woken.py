@@ -49,6 +49,7 @@ class Woken:
                  "-blockdev", json.dumps({"node-name": "root", "driver": "raw", "discard": "unmap", "file": {
                      "driver": "file", "filename": "rootfs.ext4", "discard": "unmap"}}),
                  "-device", "virtio-blk-device,drive=root", "-device", "virtio-rng-device",
+                 "-device", "virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on,page-poison=off",
                  "-incoming", f"fd:{state.fileno()}", "-global", "migration.send-configuration=off"],
                 cwd=self.directory, pass_fds=[state.fileno(), *numbers.values()], stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
