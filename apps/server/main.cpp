@@ -18,6 +18,7 @@
 #include "golden_command.hpp"
 #include "migrate_command.hpp"
 #include "serve_command.hpp"
+#include "stop_vms_command.hpp"
 #include "storage_command.hpp"
 #include "user_command.hpp"
 
@@ -223,6 +224,7 @@ int main(int argc, char** argv) {
     auto* fsck = app.add_subcommand("fsck", "Examine the data directory while no server runs");
     bool repair = false;
     fsck->add_flag("--repair", repair, "put right what can be");
+    auto* stop_vms = app.add_subcommand("stop-vms", "Stop every VM while no server runs");
     auto* migrate = app.add_subcommand("migrate", "Take over users and disks from another data directory");
     bool from_original = false;
     std::optional<std::string> migrate_from;
@@ -230,7 +232,7 @@ int main(int argc, char** argv) {
     migrate->add_option("--from", migrate_from, "its data directory [~/.noid or /home/firecracker/.noid]")
         ->type_name("DIR");
     auto* update = app.add_subcommand("update", "Say how to update this program");
-    for (auto* command : {serve, check_config, doctor, fsck, migrate}) flags.add_to(*command);
+    for (auto* command : {serve, check_config, doctor, fsck, stop_vms, migrate}) flags.add_to(*command);
     serve->add_option("--ready-fd", ready_fd, "descriptor to write 'ready' to once the server listens")
         ->check(CLI::NonNegativeNumber);
     const UserCommands users{app, flags};
@@ -248,6 +250,7 @@ int main(int argc, char** argv) {
     if (check_config->parsed()) return noid::server::check_config(flags.source());
     if (doctor->parsed()) return noid::server::doctor(flags.source());
     if (fsck->parsed()) return noid::server::fsck(flags.source(), repair);
+    if (stop_vms->parsed()) return noid::server::stop_vms(flags.source());
     if (update->parsed()) return say_how_to_update();
     if (migrate->parsed()) return noid::server::migrate(flags.source(), migrate_from);
     if (const auto command = golden.chosen()) return noid::server::golden(flags.source(), *command);

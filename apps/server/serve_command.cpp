@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,14 +35,6 @@ using namespace std::chrono_literals;
 
 // How long requests may go on once the server was told to stop.
 constexpr auto drain_deadline = 10s;
-
-// Sessions and VMs need descriptors: the hard limit is what the operator allowed.
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 // What whoever started this left open is nobody's business here, least of all the privileged part's.
 void close_inherited(int ready_fd) {

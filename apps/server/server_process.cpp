@@ -1,6 +1,7 @@
 #include "server_process.hpp"
 
 #include <linux/capability.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -84,6 +85,13 @@ netclient::Client::Connect ServerProcess::network(asio::thread_pool& pool) const
         const auto connect = [&] { return warden->connect_to_network(); };
         co_return co_await on_pool(pool, connect);
     };
+}
+
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 Result<void> act_as_server_user(const config::ServerConfig& config) {

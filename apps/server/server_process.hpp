@@ -43,6 +43,9 @@ class ServerProcess {
     std::optional<privileged::Separation> separation_;
 };
 
+// Sessions and VMs need descriptors: the hard limit is what the operator allowed.
+void raise_descriptor_limit();
+
 // For commands that only touch files of the data directory: as root, goes on as the server's user, for good.
 [[nodiscard]] Result<void> act_as_server_user(const config::ServerConfig& config);
 // For commands that need root to the end: gives the server's user what they have made.

@@ -42,7 +42,10 @@ Result<void> carry_out(const config::ServerConfig& config, StorageVerb verb) {
         case StorageVerb::mount:
             return mount(config);
         case StorageVerb::unmount:
-            if (auto done = volume::unmount_pool(config.paths.data_dir); !done) return done;
+            // Without a pool there is nothing to unmount, and show() says so.
+            if (auto done = volume::unmount_pool(config.paths.data_dir);
+                !done && done.error().code != Errc::not_found)
+                return done;
             return show(config);
     }
     std::unreachable();

@@ -5,8 +5,11 @@
 #include <utility>
 
 #include "launcher/process.hpp"
+#include "vm/data_directory.hpp"
 
 namespace noid::vm {
+
+namespace fs = std::filesystem;
 
 Result<WorkingDirectories> WorkingDirectories::scan(vmm::Warden& warden) {
     WorkingDirectories found;
@@ -41,6 +44,47 @@ Awaitable<Result<void>> end_process(vmm::Warden& warden, asio::thread_pool& pool
     auto stopped = co_await process.stop(0ms);
     if (!stopped) co_return fail(std::move(stopped.error()));
     co_return Result<void>{};
+}
+
+namespace {
+
+// Wherever a VMM may work, remains of VMs and VMs that are kept ready among them.
+Result<std::vector<fs::path>> working_directories(const DataDirectory& directory) {
+    std::vector<fs::path> parents{directory.warm()};
+    const auto users = names_in(directory.users());
+    if (!users) return fail(users.error());
+    for (const auto& user : *users) parents.push_back(directory.tenant(user).vms());
+    std::vector<fs::path> places;
+    for (const auto& parent : parents) {
+        const auto names = names_in(parent);
+        if (!names && names.error().code == Errc::not_found) continue;
+        if (!names) return fail(names.error());
+        for (const auto& name : *names) places.push_back(parent / name);
+    }
+    return places;
+}
+
+}  // namespace
+
+Awaitable<Result<std::vector<std::string>>> end_all_processes(fs::path data_dir, vmm::Warden& warden,
+                                                              asio::thread_pool& pool) {
+    const auto directory = DataDirectory::open(data_dir);
+    if (!directory) co_return fail(directory.error());
+    const auto places = working_directories(*directory);
+    if (!places) co_return fail(places.error());
+    const auto scan = [&warden] { return WorkingDirectories::scan(warden); };
+    const auto running = co_await on_pool(pool, scan);
+    if (!running) co_return fail(running.error());
+    std::vector<std::string> worked_in;
+    for (const auto& place : *places) {
+        const auto processes = running->in(place);
+        for (const auto& process : processes) {
+            auto ended = co_await end_process(warden, pool, process, place);
+            if (!ended) co_return fail(std::move(ended.error()));
+        }
+        if (!processes.empty()) worked_in.push_back(place.lexically_relative(directory->storage()).string());
+    }
+    co_return worked_in;
 }
 
 }  // namespace noid::vm

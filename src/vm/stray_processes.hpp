@@ -35,4 +35,9 @@ class WorkingDirectories {
 Awaitable<Result<void>> end_process(vmm::Warden& warden, asio::thread_pool& pool, ProcessIdentity process,
                                     std::filesystem::path directory);
 
+// Ends, likewise, every VMM that works for a data directory which no server has (conflict), and gives the
+// directories that they worked in, below the data directory.
+Awaitable<Result<std::vector<std::string>>> end_all_processes(std::filesystem::path data_dir,
+                                                              vmm::Warden& warden, asio::thread_pool& pool);
+
 }  // namespace noid::vm
