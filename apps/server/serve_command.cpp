@@ -15,13 +15,13 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
-#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "api/server.hpp"
 #include "base/log.hpp"
+#include "base/readiness.hpp"
 #include "netclient/daemon_network.hpp"
 #include "server_process.hpp"
 #include "storage_command.hpp"
@@ -43,13 +43,6 @@ void close_inherited(int ready_fd) {
     if (kept > first) ::close_range(first, kept - 1, 0);
     ::close_range(ready_fd < 3 ? first : kept + 1, ~0U, 0);
     if (ready_fd >= 3) ::fcntl(ready_fd, F_SETFD, FD_CLOEXEC);
-}
-
-void say_ready(int ready_fd) {
-    if (ready_fd < 0) return;
-    constexpr std::string_view word = "ready\n";
-    [[maybe_unused]] const ssize_t told = ::write(ready_fd, word.data(), word.size());
-    ::close(ready_fd);
 }
 
 void set_up_log(const config::ServerConfig::Logging& logging) {
