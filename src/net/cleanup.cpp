@@ -27,6 +27,7 @@ Result<std::vector<std::string>> clean_up(const NetdConfig& config) {
     std::error_code error;
     std::filesystem::remove(config.socket, error);
     std::filesystem::remove_all(config.state_dir, error);
+    std::filesystem::remove(config.netns_dir, error);  // only if it is empty
     return removed;
 }
 
