@@ -1,6 +1,5 @@
 #include "launcher/capabilities.hpp"
 
-#include <grp.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -55,10 +54,13 @@ bool drop_bounding_set() noexcept {
 
 }  // namespace
 
+// Not by the C library's functions, which see to it that every thread changes: after clone they would wait
+// for threads that only the parent has, where one of those was just beginning.
 bool change_identity(const Credentials& credentials, std::span<const gid_t> groups) noexcept {
-    return drop_bounding_set() && ::setgroups(groups.size(), groups.data()) == 0 &&
-           ::setresgid(credentials.group, credentials.group, credentials.group) == 0 &&
-           ::setresuid(credentials.user, credentials.user, credentials.user) == 0 && drop_capabilities();
+    const auto [user, group] = credentials;
+    return drop_bounding_set() && ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0 &&
+           ::syscall(SYS_setresgid, group, group, group) == 0 &&
+           ::syscall(SYS_setresuid, user, user, user) == 0 && drop_capabilities();
 }
 
 }  // namespace noid::launcher

@@ -15,8 +15,9 @@ namespace noid::launcher {
 [[nodiscard]] Result<void> keep_capabilities(std::span<const int> kept);
 
 // Becomes that user for good, and gives up all capabilities: what this process has now, and what it could
-// gain by executing something. False, with errno, when a step fails. Only system calls: fit for the time
-// between clone and exec. Needs CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
+// gain by executing something. False, with errno, when a step fails. Only system calls, and so of the calling
+// thread only: for the time between clone and exec, or before there are threads. Needs CAP_SETUID, CAP_SETGID
+// and CAP_SETPCAP.
 [[nodiscard]] bool change_identity(const Credentials& credentials, std::span<const gid_t> groups) noexcept;
 
 }  // namespace noid::launcher

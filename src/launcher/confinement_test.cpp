@@ -11,6 +11,8 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 #include "base/file.hpp"
 #include "base/temporary_directory.hpp"
@@ -89,6 +91,15 @@ TEST_F(ConfinementTest, WritesOnlyItsOwnDirectory) {
     auto spec = confined("echo x >>" + other_file());
     spec.confinement.root->readable.emplace_back(other_file());
     EXPECT_THAT(output_of(std::move(spec)), HasSubstr("Read-only file system"));
+}
+
+TEST_F(ConfinementTest, IsStartedAlsoWhileThreadsBegin) {
+    constexpr int rounds = 100;
+    for (int round = 0; round < rounds; ++round) {
+        const std::jthread starter{[this] { EXPECT_EQ(try_to("$b echo up"), "up\n"); }};
+        std::vector<std::jthread> others;
+        for (int i = 0; i < 4; ++i) others.emplace_back([] {});
+    }
 }
 
 TEST_F(ConfinementTest, CannotWidenItsRights) {
