@@ -17,6 +17,7 @@
 #include <string>
 
 #include "base/fd.hpp"
+#include "volume/pool.hpp"
 
 namespace noid::doctor {
 namespace {
@@ -109,6 +110,8 @@ Finding check_data_directory(const config::ServerConfig& config) {
 
 Finding check_reflink(const config::ServerConfig& config) {
     const auto& directory = config.paths.data_dir;
+    if (const auto pool = volume::pool_usage(directory))
+        return ok("reflink", "disks are cloned without copying, in " + pool->image.string());
     const Fd source = unnamed_file(directory);
     const Fd target = unnamed_file(directory);
     if (!source || !target) {

@@ -91,6 +91,7 @@ def test_a_host_without_reflinks_keeps_vms_in_a_pool():
         server.start()
         assert os.statvfs(server.data_dir / "pool").f_blocks > 0
         assert not (server.data_dir / "users").exists()
+        assert "ok    reflink" in server.command("doctor", check=False).stdout
         api = server.make_user()
         listed, saved, later = save_rewind_clone_and_fork(api)
         assert listed[later]["disk_used_bytes"] < 48 * MIB, "clones share here"
