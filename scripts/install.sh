@@ -15,7 +15,13 @@ uninstall=no
 purge=no
 
 programs=(noid noid-server noid-netd noid-agent)
-units=(noid-server.service noid-netd.service)
+units=(noid-netd.service noid-server.service)
+usual_data_dir=/var/lib/noid
+configuration=/etc/noid/server.toml
+# Says which Firecracker was put there by this script: only that one is removed.
+firecracker_mark=/usr/local/share/noid/firecracker.sha256
+# Of versions that switched forwarding on themselves; noid-netd does it, and takes it back.
+obsolete=(/etc/sysctl.d/60-noid.conf)
 
 usage() {
     cat <<USAGE
@@ -28,7 +34,7 @@ usage: scripts/install.sh [options]
   --firecracker-sha256 SUM   ... whose archive has this checksum
   --no-images                do not make guest kernel, initrd and image
   --root DIR                 install below DIR, and start nothing: for packages and tests
-  --uninstall                stop Noid and remove it; VMs and their data stay
+  --uninstall                stop Noid and all its VMs, and remove it; the VMs' data and the configuration stay
   --purge                    with --uninstall: remove /var/lib/noid and /etc/noid as well
   --dry-run                  say what would be done
 
@@ -117,20 +123,26 @@ fetch_firecracker() {
     mv "$1/release-v$firecracker_version-x86_64/$name" "$1/firecracker"
 }
 
+put_firecracker() {
+    if cmp -s "$1" "$prefix/usr/local/bin/firecracker"; then return; fi
+    put 755 "$1" /usr/local/bin/firecracker
+    sha256sum <"$1" | put_text "$firecracker_mark"
+}
+
 install_firecracker() {
     if [ -n "$firecracker_version" ]; then
         local scratch
         scratch=$(mktemp -d)
         fetch_firecracker "$scratch"
-        [ "$dry_run" = yes ] || put 755 "$scratch/firecracker" /usr/local/bin/firecracker
+        [ "$dry_run" = yes ] || put_firecracker "$scratch/firecracker"
         rm -rf "$scratch"
     elif [ -n "$firecracker" ]; then
         [ -x "$firecracker" ] || fail "$firecracker is not a program"
         # A confined VMM sees no shared libraries.
-        if readelf -l "$firecracker" 2>/dev/null | grep -q INTERP; then
+        if { ldd "$firecracker" 2>/dev/null || true; } | grep -q ld-linux; then
             fail "$firecracker is linked dynamically; Noid needs a static one, such as Firecracker's releases have"
         fi
-        put 755 "$firecracker" /usr/local/bin/firecracker
+        put_firecracker "$firecracker"
     fi
 }
 
@@ -157,19 +169,18 @@ make_user() {
     on_this_host || return 0
     getent group noid >/dev/null || run groupadd --system noid
     getent passwd noid >/dev/null ||
-        run useradd --system --gid noid --home-dir /var/lib/noid --no-create-home --shell /usr/sbin/nologin noid
+        run useradd --system --gid noid --home-dir "$usual_data_dir" --no-create-home --shell /usr/sbin/nologin noid
 }
+
+# Whether make_user made it, and not somebody else.
+is_user_ours() { [[ $(getent passwd noid) == *:$usual_data_dir:/usr/sbin/nologin ]]; }
 
 make_configuration() {
     run install -d -m 755 "$prefix/etc/noid"
     # The server's first start shares it with the server's user; that must stay as it is.
-    [ -d "$prefix/var/lib/noid" ] || run install -d -m 700 "$prefix/var/lib/noid"
-    put_text /etc/sysctl.d/60-noid.conf <<'SYSCTL'
-# Packets of microVMs are routed to the internet.
-net.ipv4.ip_forward = 1
-SYSCTL
-    if [ ! -e "$prefix/etc/noid/server.toml" ]; then
-        put_text /etc/noid/server.toml <<'CONFIG'
+    [ -d "$prefix$usual_data_dir" ] || run install -d -m 700 "$prefix$usual_data_dir"
+    if [ ! -e "$prefix$configuration" ]; then
+        put_text "$configuration" <<'CONFIG'
 # docs/server.md explains every key; "noid-server check-config" says what holds.
 [server]
 listen = "127.0.0.1:7654"
@@ -178,48 +189,117 @@ listen = "127.0.0.1:7654"
 data_dir = "/var/lib/noid"
 CONFIG
     fi
-    if on_this_host; then run sysctl -q -p /etc/sysctl.d/60-noid.conf; fi
+    remove_files "${obsolete[@]}"
 }
 
 make_images() {
     [ "$images" = yes ] || return 0
-    run "$root/scripts/guest/build-all" --data-dir "$prefix/var/lib/noid" --agent "$bin/noid-agent"
+    run "$root/scripts/guest/build-all" --data-dir "$prefix$usual_data_dir" --agent "$bin/noid-agent"
 }
 
 install_units() {
     local unit
-    for unit in "${units[@]}"; do
-        if [ -e "$root/packaging/systemd/$unit" ]; then
-            put 644 "$root/packaging/systemd/$unit" "/etc/systemd/system/$unit"
-        fi
-    done
+    for unit in "${units[@]}"; do put 644 "$root/packaging/systemd/$unit" "/etc/systemd/system/$unit"; done
     if ! has_systemd; then
         if on_this_host; then echo "systemd does not run here: start noid-netd and noid-server yourself"; fi
         return
     fi
     run systemctl daemon-reload
-    for unit in "${units[@]}"; do
-        [ -e "$root/packaging/systemd/$unit" ] || continue
-        run systemctl enable --quiet "$unit"
-        run systemctl restart "$unit"
+    run systemctl enable --quiet "${units[@]}"
+    # In one go: systemd knows which comes first. VMs run on meanwhile.
+    run systemctl restart "${units[@]}"
+}
+
+# remove_files PATH...: those that are there.
+remove_files() {
+    local path
+    for path in "$@"; do
+        if [ -e "$prefix$path" ]; then run rm -f "$prefix$path"; fi
     done
 }
 
-remove_everything() {
-    local unit name
-    for unit in "${units[@]}"; do
-        [ -e "$prefix/etc/systemd/system/$unit" ] || continue
-        if has_systemd; then run systemctl disable --now --quiet "$unit"; fi
-        run rm -f "$prefix/etc/systemd/system/$unit"
+# remove_directories PATH...: those that are there and hold nothing of somebody else's.
+remove_directories() {
+    local path
+    for path in "$@"; do
+        if [ -d "$path" ]; then run rmdir --ignore-fail-on-non-empty "$path"; fi
     done
+}
+
+stop_unit() {
+    if has_systemd && [ -e "/etc/systemd/system/$1" ]; then run systemctl disable --now --quiet "$1"; fi
+}
+
+# Everything that runs, and what it has made of the host. What fails here ends the script while all that a second
+# try needs is still there.
+stop_everything() {
+    local server=/usr/local/bin/noid-server netd=/usr/local/bin/noid-netd hierarchy where=(--config "$configuration")
+    [ -e "$configuration" ] || where=(--data-dir "$usual_data_dir")
+    stop_unit noid-server.service
+    if [ -x "$server" ]; then
+        run "$server" stop-vms "${where[@]}"
+        run "$server" storage unmount "${where[@]}"
+    fi
+    # Not before: VMs give their places on the network back.
+    stop_unit noid-netd.service
+    if [ -x "$netd" ]; then run "$netd" cleanup; fi
+    hierarchy=$(findmnt --noheadings --first-only --output TARGET --types cgroup2 || true)
+    if [ -n "$hierarchy" ]; then remove_directories "$hierarchy/noid"; fi
+    remove_directories /run/noid
+}
+
+# Where the server keeps its data, as far as that can be known.
+find_data_dir() {
+    local server=$prefix/usr/local/bin/noid-server said=''
+    if on_this_host && [ -x "$server" ] && [ -e "$configuration" ]; then
+        said=$("$server" check-config --config "$configuration" | sed -n 's/^data_dir: *//p')
+    fi
+    echo "${said:-$prefix$usual_data_dir}"
+}
+
+remove_firecracker() {
+    [ -e "$prefix$firecracker_mark" ] || return 0
+    # One that was put in its place since is somebody else's.
+    if [ -e "$prefix/usr/local/bin/firecracker" ] &&
+        [ "$(sha256sum <"$prefix/usr/local/bin/firecracker")" = "$(cat "$prefix$firecracker_mark")" ]; then
+        remove_files /usr/local/bin/firecracker
+    fi
+    remove_files "$firecracker_mark"
+    run rmdir --ignore-fail-on-non-empty "$prefix$(dirname "$firecracker_mark")"
+}
+
+remove_user() {
+    if ! getent passwd noid >/dev/null || ! is_user_ours; then return; fi
+    run userdel noid
+    # Where userdel does not take the group along.
+    if [ "$dry_run" = no ] && getent group noid >/dev/null; then run groupdel noid; fi
+}
+
+remove_everything() {
+    local data_dir unit path configured=("$prefix/etc/noid") kept=()
+    # What "systemctl edit" makes is configuration too.
+    for unit in "${units[@]}"; do configured+=("$prefix/etc/systemd/system/$unit.d"); done
+    data_dir=$(find_data_dir)
+    if on_this_host; then stop_everything; fi
+    remove_files "${units[@]/#//etc/systemd/system/}"
     if has_systemd; then run systemctl daemon-reload; fi
-    for name in "${programs[@]}"; do run rm -f "$prefix/usr/local/bin/$name"; done
-    run rm -f "$prefix/etc/sysctl.d/60-noid.conf"
+    remove_files "${programs[@]/#//usr/local/bin/}" "${obsolete[@]}"
+    remove_firecracker
     if [ "$purge" = yes ]; then
-        run rm -rf "$prefix/var/lib/noid" "$prefix/etc/noid"
-        if on_this_host && getent passwd noid >/dev/null; then run userdel noid; fi
+        run rm -rf --one-file-system "$prefix$usual_data_dir" "${configured[@]}"
+        [ "$data_dir" = "$prefix$usual_data_dir" ] || kept=("$data_dir")
     else
-        echo "kept: $prefix/var/lib/noid and $prefix/etc/noid (--purge removes them)"
+        kept=("$data_dir" "${configured[@]}")
+    fi
+    for path in "${kept[@]}"; do
+        if [ -e "$path" ]; then echo "kept: $path"; fi
+    done
+    on_this_host || return 0
+    # The user's number must not become another's while files belong to it.
+    if [ ${#kept[@]} -gt 0 ] && [ -e "$data_dir" ]; then
+        if is_user_ours; then echo "kept: the user noid, whose files are in $data_dir"; fi
+    else
+        remove_user
     fi
 }
 

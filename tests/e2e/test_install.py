@@ -1,6 +1,7 @@
 """scripts/install.sh, below a directory of its own."""
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -39,10 +40,15 @@ def test_a_host_is_installed_and_cleared(programs, tmp_path):
     assert "/etc/noid/server.toml" in installed and "/etc/systemd/system/noid-server.service" in installed
     assert not [name for name in installed if name.endswith(".new")]
 
-    install("--root", tree, "--uninstall")
+    said = install("--root", tree, "--uninstall", "--dry-run").stdout
+    assert f"{tree}/usr/local/bin/noid-agent" in said and files(tree) == installed
+    said = install("--root", tree, "--uninstall").stdout
+    assert f"kept: {tree}/var/lib/noid\n" in said and f"kept: {tree}/etc/noid\n" in said
     assert files(tree) == ["/etc/noid/server.toml"]
-    install("--root", tree, "--uninstall", "--purge")
-    assert files(tree) == []
+    install("--root", tree, "--uninstall")  # a second time there is nothing to do
+    assert files(tree) == ["/etc/noid/server.toml"]
+    said = install("--root", tree, "--uninstall", "--purge").stdout
+    assert files(tree) == [] and "kept" not in said
 
 
 def test_a_second_run_upgrades_and_keeps_the_configuration(programs, tmp_path):
@@ -60,6 +66,15 @@ def test_a_second_run_upgrades_and_keeps_the_configuration(programs, tmp_path):
     assert os.stat(tree / "usr/local/bin/noid-agent").st_ino == untouched
 
 
+def test_what_older_versions_installed_goes(programs, tmp_path):
+    tree = tmp_path / "root"
+    older = tree / "etc/sysctl.d/60-noid.conf"
+    older.parent.mkdir(parents=True)
+    older.write_text("net.ipv4.ip_forward = 1\n")
+    install("--root", tree, "--bin", programs)
+    assert not older.exists()
+
+
 def test_a_dry_run_changes_nothing(programs, tmp_path):
     tree = tmp_path / "root"
     said = install("--root", tree, "--bin", programs, "--dry-run").stdout
@@ -71,8 +86,21 @@ def test_firecracker_comes_from_a_file_or_checked_from_the_net(programs, tmp_pat
     tree = tmp_path / "root"
     static = pathlib.Path("/bin/busybox")
     if static.exists():
+        installed = tree / "usr/local/bin/firecracker"
         install("--root", tree, "--bin", programs, "--firecracker", static)
-        assert (tree / "usr/local/bin/firecracker").exists()
+        assert installed.exists()
+        install("--root", tree, "--uninstall")
+        assert files(tree) == ["/etc/noid/server.toml"]
+        # One that was there before, or was put in its place, is somebody else's.
+        shutil.copy(static, installed)
+        install("--root", tree, "--bin", programs, "--firecracker", static)
+        install("--root", tree, "--uninstall")
+        assert installed.exists()
+        installed.unlink()
+        install("--root", tree, "--bin", programs, "--firecracker", static)
+        installed.write_text("another\n")
+        install("--root", tree, "--uninstall")
+        assert files(tree) == ["/etc/noid/server.toml", "/usr/local/bin/firecracker"]
     refused = install("--root", tree, "--bin", programs, "--firecracker", "/bin/ls", check=False)
     assert refused.returncode == 1 and "dynamically" in refused.stderr
     refused = install("--root", tree, "--bin", programs, "--firecracker-version", "1.16.1", check=False)
