@@ -18,6 +18,7 @@ programs=(noid noid-server noid-netd noid-agent)
 units=(noid-netd.service noid-server.service)
 usual_data_dir=/var/lib/noid
 configuration=/etc/noid/server.toml
+network_file=/etc/systemd/network/05-noid.network
 # Says which Firecracker was put there by this script: only that one is removed.
 firecracker_mark=/usr/local/share/noid/firecracker.sha256
 # Of versions that switched forwarding on themselves; noid-netd does it, and takes it back.
@@ -197,6 +198,16 @@ make_images() {
     run "$root/scripts/guest/build-all" --data-dir "$prefix$usual_data_dir" --agent "$bin/noid-agent"
 }
 
+# Before the first slot is there.
+keep_networkd_away() {
+    put 644 "$root/packaging/systemd/$(basename "$network_file")" "$network_file"
+    reload_networkd
+}
+
+reload_networkd() {
+    if has_systemd && systemctl is-active --quiet systemd-networkd.service; then run networkctl reload; fi
+}
+
 install_units() {
     local unit
     for unit in "${units[@]}"; do put 644 "$root/packaging/systemd/$unit" "/etc/systemd/system/$unit"; done
@@ -283,7 +294,8 @@ remove_everything() {
     if on_this_host; then stop_everything; fi
     remove_files "${units[@]/#//etc/systemd/system/}"
     if has_systemd; then run systemctl daemon-reload; fi
-    remove_files "${programs[@]/#//usr/local/bin/}" "${obsolete[@]}"
+    remove_files "${programs[@]/#//usr/local/bin/}" "$network_file" "${obsolete[@]}"
+    reload_networkd
     remove_firecracker
     if [ "$purge" = yes ]; then
         run rm -rf --one-file-system "$prefix$usual_data_dir" "${configured[@]}"
@@ -316,5 +328,6 @@ install_firecracker
 make_user
 make_configuration
 make_images
+keep_networkd_away
 install_units
 echo "Noid is installed. Next: noid-server user create NAME"
