@@ -4,6 +4,7 @@
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -96,6 +97,12 @@ std::uint64_t bytes_written(pid_t pid) {
     std::uint64_t count = 0;
     std::from_chars(text->data() + at + key.size(), text->data() + text->size(), count);
     return count;
+}
+
+// Also when nobody has reaped it yet: then it works in no directory any more.
+bool has_ended(const Fd& pidfd) {
+    pollfd end{pidfd.get(), POLLIN, 0};
+    return ::poll(&end, 1, 0) == 1;
 }
 
 vmm::HostDevices try_devices() {
@@ -252,6 +259,7 @@ bool LocalWarden::is_vmm(pid_t pid) const {
 Result<launcher::Launched> LocalWarden::adopt(const ProcessIdentity& process, const fs::path& directory) {
     auto pidfd = open_process(process);
     if (!pidfd) return fail(std::move(pidfd.error()));
+    if (has_ended(*pidfd)) return fail(Errc::not_found, "the VMM has ended");
     auto held = std::make_shared<Held>();
     if (users_) {
         const auto place = open_vm_directory(directory);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -121,6 +122,17 @@ TEST_F(LocalWardenTest, AForeignProcessIsLeftAlone) {
     EXPECT_EQ(warden_->adopt(*init, vm()).error().code, Errc::forbidden);
     EXPECT_EQ(warden_->adopt({::getpid(), self->start_time + 1}, vm()).error().code, Errc::not_found);
     EXPECT_TRUE(warden_->processes()->empty());
+}
+
+TEST_F(LocalWardenTest, OneThatHasEndedIsGoneAlsoBeforeItIsReaped) {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(0);
+    siginfo_t ended{};
+    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
+    const auto zombie = identify(child);
+    ASSERT_TRUE(zombie);
+    EXPECT_EQ(warden_->adopt(*zombie, vm()).error().code, Errc::not_found);
+    ::waitpid(child, nullptr, 0);
 }
 
 }  // namespace
