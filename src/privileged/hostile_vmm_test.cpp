@@ -2,6 +2,7 @@
 // (testing/hostile_program.cpp), and what it gets.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
@@ -16,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -29,8 +31,11 @@
 #include "firecracker/stdio_fifos.hpp"
 #include "launcher/captured_output.hpp"
 #include "privileged/local_warden.hpp"
+#include "privileged/remote_warden.hpp"
+#include "privileged/service.hpp"
 #include "qemu/jail.hpp"
 #include "qemu/process_spec.hpp"
+#include "vm/data_directory.hpp"
 
 namespace noid::privileged {
 namespace {
@@ -139,6 +144,10 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
     // In the place of the VMM of that VM, with its standard output in `output`.
     [[nodiscard]] launcher::Launched start(const std::string& name, const std::string& orders,
                                            const launcher::CapturedOutput& output) const {
+        return start(name, orders, std::move(*output.writer()));
+    }
+    [[nodiscard]] launcher::Launched start(const std::string& name, const std::string& orders,
+                                           Fd output) const {
         put_orders(name, orders);
         vmm::ProcessRequest request;
         request.spec = machine(name);
@@ -146,7 +155,7 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
             request.program = vmm::QemuStart{};
         else
             request.program = vmm::FirecrackerStart{};
-        request.descriptors.push_back({STDOUT_FILENO, std::move(*output.writer())});
+        request.descriptors.push_back({STDOUT_FILENO, std::move(output)});
         auto launched = warden_->start(std::move(request));
         EXPECT_TRUE(launched) << launched.error().full();
         return launched ? std::move(*launched) : launcher::Launched{};
@@ -188,6 +197,41 @@ class HostileVmmTest : public testing::TestWithParam<vmm::Kind> {
         EXPECT_TRUE(process) << process.error().full();
         if (process) wait_for_end(*process);
         return read_outcomes(output->text(most_output));
+    }
+
+    // To where the VMs are, which are its own already.
+    void let_server_enter() const {
+        fs::permissions(home_.path(), fs::perms{0755});
+        for (auto path = vm("a").parent_path(); path != home_.path(); path = path.parent_path())
+            ASSERT_EQ(::chown(path.c_str(), server.user, server.group), 0);
+    }
+    // Whether a process of the server's user removes a tree. With help: as a server asks for it, over a
+    // socket.
+    enum class Help : std::uint8_t { none, of_warden };
+    [[nodiscard]] bool removes_as_server(const fs::path& tree, Help help) const {
+        std::array<int, 2> ends{};
+        EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
+        Fd ours{ends[0]};
+        Fd theirs{ends[1]};
+        const pid_t child = ::fork();
+        if (child == 0) {
+            ours.reset();
+            if (::setgroups(0, nullptr) != 0 || ::setresgid(server.group, server.group, server.group) != 0 ||
+                ::setresuid(server.user, server.user, server.user) != 0)
+                ::_exit(2);
+            const auto remote = std::make_shared<RemoteWarden>(std::move(theirs), vmm::HostDevices{});
+            const auto removed =
+                help == Help::none ? noid::vm::remove_tree(tree) : noid::vm::remove_tree(tree, *remote);
+            if (!removed && help != Help::none) std::fprintf(stderr, "%s\n", removed.error().full().c_str());
+            ::_exit(removed ? 0 : 1);
+        }
+        theirs.reset();
+        Service{std::move(ours), std::shared_ptr<vmm::Warden>{std::shared_ptr<void>{}, warden_.get()}, {}}
+            .run();
+        int status = 0;
+        EXPECT_EQ(::waitpid(child, &status, 0), child);
+        EXPECT_NE(status, 2 << 8) << "it cannot become the server's user";
+        return status == 0;
     }
 
     [[nodiscard]] launcher::CgroupLimits limits() const {
@@ -467,13 +511,56 @@ TEST_P(HostileVmmTest, TooMuchMemoryEndsItAndNobodyElse) {
     EXPECT_EQ(::kill(other, 0), 0);
 }
 
-// QEMU makes no files. Of what Firecracker makes in its directory nothing bounds how much it is but the file
-// system; it is its own, and goes with it.
+// QEMU makes no files. Of what Firecracker makes in its directory nothing bounds how much it is together but
+// the file system; it is its own, and goes with it.
 TEST_P(HostileVmmTest, FillsAtMostItsOwnDirectory) {
     const auto outcomes = attempt("fill more 4\nfill /more 1\nfill ../b/more 1\n");
     EXPECT_EQ(outcomes.at("fill more 4"), GetParam() == vmm::Kind::qemu ? "EACCES" : "4 then ok");
     EXPECT_EQ(outcomes.at("fill /more 1"), "EROFS");
     EXPECT_EQ(outcomes.at("fill ../b/more 1"), "ENOENT");
+}
+
+// Another user than the server, which has no privilege, removes a VM: also what its VMM has closed to it.
+TEST_P(HostileVmmTest, LeavesNothingBehind) {
+    if (GetParam() == vmm::Kind::qemu) {
+        EXPECT_EQ(attempt("directory kept\n").at("directory kept"), "EACCES");
+        return;
+    }
+    const auto outcomes = attempt(
+        "directory kept\ndirectory kept/inside\nfill kept/file 1\nfill kept/inside/file 1\n"
+        "link rootfs.ext4 kept/disk\nsymlink / kept/root\nsymlink ../b kept/neighbour\nfifo kept/fifo\n"
+        "fifo fifo\nnest deep 1000\nclose kept/inside\nclose kept\nclose deep\n");
+    for (const auto& [order, outcome] : outcomes) EXPECT_THAT(outcome, AnyOf("ok", "1 then ok", "")) << order;
+    EXPECT_TRUE(outcomes.contains("done"));
+    let_server_enter();
+    EXPECT_FALSE(removes_as_server(vm("a"), Help::none)) << "there was nothing that takes root";
+    EXPECT_TRUE(removes_as_server(vm("a"), Help::of_warden));
+    EXPECT_FALSE(fs::exists(vm("a")));
+    EXPECT_EQ(read_file(vm("b") / "rootfs.ext4", 64), "the disk of b");
+}
+
+// Wherever it has gone: nothing is taken from a VMM that runs.
+TEST_P(HostileVmmTest, KeepsWhatItHasMadeAsLongAsItRuns) {
+    if (GetParam() == vmm::Kind::qemu) GTEST_SKIP() << "QEMU makes nothing";
+    for (const std::string place : {".", "kept", "/"}) {
+        fs::remove_all(vm("b"));
+        make_vm("b");
+        std::array<int, 2> ends{};
+        ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+        const Fd reader{ends[0]};
+        auto process = start("b", "directory kept\ngo " + place + "\nstay\n", Fd{ends[1]});
+        ASSERT_TRUE(process.pidfd);
+        std::string text;
+        for (char byte = 0; !text.contains("stay: ") && ::read(reader.get(), &byte, 1) == 1;) text += byte;
+        ASSERT_THAT(text, testing::HasSubstr("go " + place + ": ok"));
+        EXPECT_EQ(warden_->reclaim(vm("b")).error().code, Errc::conflict) << place;
+        EXPECT_TRUE(fs::exists(vm("b") / "kept"));
+        end(process);
+        wait_for_end(process);
+        process.held.reset();
+        EXPECT_EQ(warden_->reclaim(vm("b")), vmm::Reclaimed::all);
+        EXPECT_FALSE(fs::exists(vm("b") / "kept"));
+    }
 }
 
 TEST_P(HostileVmmTest, HoldsNoMoreDescriptorsThanAllowed) {

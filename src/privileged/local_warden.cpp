@@ -26,6 +26,7 @@
 #include "firecracker/process_spec.hpp"
 #include "firecracker/stdio_fifos.hpp"
 #include "launcher/captured_output.hpp"
+#include "privileged/reclaim.hpp"
 #include "qemu/jail.hpp"
 #include "qemu/process_spec.hpp"
 #include "vmm/directory_access.hpp"
@@ -116,13 +117,16 @@ bool same_file(const struct stat& one, const struct stat& other) {
     return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
-// What a confined VMM has as long as somebody looks after it.
-struct Held {
-    launcher::UserPool::Lease user;
-    std::optional<launcher::Cgroup> cgroup;  // none: not limited
-};
+// How much is removed at once: other requests wait as long.
+constexpr std::size_t most_reclaimed = 256;
 
 }  // namespace
+
+struct LocalWarden::Held {
+    launcher::UserPool::Lease user;
+    std::optional<launcher::Cgroup> cgroup;  // none: not limited
+    struct stat directory {};
+};
 
 Result<std::unique_ptr<LocalWarden>> LocalWarden::open(Options options) {
     Fd data_dir;
@@ -147,12 +151,18 @@ Result<Fd> LocalWarden::open_vm_directory(const fs::path& path) const {
     return open_carefully(data_dir_.get(), below, O_RDONLY | O_DIRECTORY, RESOLVE_BENEATH | no_links);
 }
 
-Result<void> LocalWarden::hand_over(const Fd& directory, const vmm::ProcessRequest& request,
-                                    gid_t group) const {
+Result<struct stat> LocalWarden::look_at_servers(const Fd& directory) const {
     struct stat status {};
     if (::fstat(directory.get(), &status) != 0) return fail_errno(errno, "cannot look at the VM's directory");
     if (status.st_uid != options_.server.user)
         return fail(Errc::forbidden, "the VM's directory is not the server's");
+    return status;
+}
+
+Result<struct stat> LocalWarden::hand_over(const Fd& directory, const vmm::ProcessRequest& request,
+                                           gid_t group) const {
+    const auto status = look_at_servers(directory);
+    if (!status) return status;
     std::vector<std::string> names{request.spec.rootfs};
     auto makes = vmm::Makes::nothing;
     if (std::holds_alternative<vmm::FirecrackerStart>(request.program)) {
@@ -160,11 +170,12 @@ Result<void> LocalWarden::hand_over(const Fd& directory, const vmm::ProcessReque
         names.insert(names.end(), {firecracker::input_fifo, firecracker::output_fifo, firecracker::log_fifo,
                                    firecracker::metrics_fifo});
     }
-    if (auto done = vmm::let_in(directory, group, makes); !done) return done;
+    if (auto done = vmm::let_in(directory, group, makes); !done) return fail(std::move(done.error()));
     for (const auto& name : names) {
-        if (auto done = open_to_group(directory, name, options_.server.user, group); !done) return done;
+        if (auto done = open_to_group(directory, name, options_.server.user, group); !done)
+            return fail(std::move(done.error()));
     }
-    return {};
+    return status;
 }
 
 Result<launcher::ProcessSpec> LocalWarden::specify(const vmm::ProcessRequest& request,
@@ -213,7 +224,8 @@ Result<launcher::Launched> LocalWarden::start_in_directory(launcher::ProcessSpec
                                                            launcher::UserPool::Lease user) {
     auto directory = open_vm_directory(request.spec.directory);
     if (!directory) return fail(std::move(directory.error()));
-    if (auto done = hand_over(*directory, request, user->group); !done) return fail(std::move(done.error()));
+    const auto place = hand_over(*directory, request, user->group);
+    if (!place) return fail(place.error());
     // What was looked at is what appears in there, whatever the path leads to by then.
     auto& root = *process.confinement.root;
     std::erase(root.writable, request.spec.directory);
@@ -226,6 +238,7 @@ Result<launcher::Launched> LocalWarden::start_in_directory(launcher::ProcessSpec
         process.confinement.network_namespace = name_of(network);
     }
     auto held = std::make_shared<Held>(std::move(user));
+    held->directory = *place;
     if (options_.cgroups) {
         const auto* qemu = std::get_if<vmm::QemuStart>(&request.program);
         const auto limits =
@@ -237,9 +250,31 @@ Result<launcher::Launched> LocalWarden::start_in_directory(launcher::ProcessSpec
         process.cgroup = std::move(*descriptor);
         held->cgroup.emplace(std::move(*cgroup));
     }
+    remember(held);
     auto launched = launcher::launch(process);
     if (launched) launched->held = std::move(held);
     return launched;
+}
+
+void LocalWarden::remember(const std::shared_ptr<const Held>& held) {
+    const std::scoped_lock lock{held_mutex_};
+    std::erase_if(held_, [](const auto& each) { return each.expired(); });
+    held_.push_back(held);
+}
+
+Result<bool> LocalWarden::works_in(const struct stat& directory) {
+    {
+        const std::scoped_lock lock{held_mutex_};
+        for (const auto& each : held_) {
+            const auto held = each.lock();
+            if (held && same_file(held->directory, directory)) return true;
+        }
+    }
+    const auto running = processes();
+    if (!running) return fail(running.error());
+    return std::ranges::any_of(*running, [&](const vmm::WorkingProcess& each) {
+        return each.device == directory.st_dev && each.inode == directory.st_ino;
+    });
 }
 
 bool LocalWarden::is_vmm(pid_t pid) const {
@@ -283,6 +318,8 @@ Result<launcher::Launched> LocalWarden::adopt(const ProcessIdentity& process, co
         if (auto lease = users_->take(status.st_uid)) held->user = std::move(*lease);
         if (auto cgroup = options_.cgroups ? options_.cgroups->of_process(process.pid) : std::nullopt)
             held->cgroup.emplace(std::move(*cgroup));
+        held->directory = wanted;
+        remember(held);
     }
     return launcher::Launched{.identity = process, .pidfd = std::move(*pidfd), .held = std::move(held)};
 }
@@ -324,6 +361,18 @@ Result<std::vector<vmm::WorkingProcess>> LocalWarden::processes() {
     }
     if (failed) return fail_errno(failed.value(), "cannot list processes");
     return found;
+}
+
+Result<vmm::Reclaimed> LocalWarden::reclaim(const fs::path& path) {
+    if (!users_) return vmm::Reclaimed::all;
+    const auto directory = open_vm_directory(path);
+    if (!directory) return fail(directory.error());
+    const auto status = look_at_servers(*directory);
+    if (!status) return fail(status.error());
+    const auto is_used = works_in(*status);
+    if (!is_used) return fail(is_used.error());
+    if (*is_used) return fail(Errc::conflict, "a VMM works in the directory");
+    return privileged::reclaim(*directory, {*options_.users, options_.server.user}, most_reclaimed);
 }
 
 }  // namespace noid::privileged

@@ -1,8 +1,13 @@
 #pragma once
 
+#include <sys/stat.h>
+#include <sys/types.h>
+
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <vector>
 
 #include "launcher/cgroup.hpp"
 #include "launcher/user_pool.hpp"
@@ -34,15 +39,22 @@ class LocalWarden final : public vmm::Warden {
                                                    const std::filesystem::path& directory) override;
     [[nodiscard]] Result<vmm::ProcessFiles> files_of(const ProcessIdentity& process) override;
     [[nodiscard]] Result<std::vector<vmm::WorkingProcess>> processes() override;
+    // Nothing to do where VMMs are not confined: what they make is the server's then.
+    [[nodiscard]] Result<vmm::Reclaimed> reclaim(const std::filesystem::path& directory) override;
 
   private:
+    // What a confined VMM has as long as somebody looks after it.
+    struct Held;
+
     LocalWarden(Options options, Fd data_dir);
 
     // By a path that leads out of the data directory on no way.
     [[nodiscard]] Result<Fd> open_vm_directory(const std::filesystem::path& path) const;
+    // forbidden unless the directory is the server's.
+    [[nodiscard]] Result<struct stat> look_at_servers(const Fd& directory) const;
     // Opens the directory, and what the VMM uses of it, to the user's group.
-    [[nodiscard]] Result<void> hand_over(const Fd& directory, const vmm::ProcessRequest& request,
-                                         gid_t group) const;
+    [[nodiscard]] Result<struct stat> hand_over(const Fd& directory, const vmm::ProcessRequest& request,
+                                                gid_t group) const;
     [[nodiscard]] Result<launcher::ProcessSpec> specify(
         const vmm::ProcessRequest& request, const std::optional<launcher::Credentials>& user) const;
     [[nodiscard]] Result<launcher::Launched> start_in_directory(launcher::ProcessSpec process,
@@ -50,11 +62,18 @@ class LocalWarden final : public vmm::Warden {
                                                                 launcher::UserPool::Lease user);
     // Whether it runs as a user that only VMMs have, or is one that was started when they were not confined.
     [[nodiscard]] bool is_vmm(pid_t pid) const;
+    // To be found by works_in() until nobody looks after it any more.
+    void remember(const std::shared_ptr<const Held>& held);
+    // Whether a VMM works in the directory: one that is looked after, wherever it may have gone since, or one
+    // that nobody has adopted yet.
+    [[nodiscard]] Result<bool> works_in(const struct stat& directory);
 
     Options options_;
     vmm::HostDevices devices_;
     Fd data_dir_;  // none: VMMs are not confined
     std::optional<launcher::UserPool> users_;
+    std::mutex held_mutex_;
+    std::vector<std::weak_ptr<const Held>> held_;
 };
 
 }  // namespace noid::privileged

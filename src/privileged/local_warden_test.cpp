@@ -113,6 +113,31 @@ TEST_F(LocalWardenTest, OpensTheDirectoryToOneGroup) {
     EXPECT_EQ(mode_of(vm() / "rootfs.ext4"), 0660U);
 }
 
+TEST_F(LocalWardenTest, ReclaimsInTheServersDirectoriesOnly) {
+    const auto outside = home_.path() / "outside";
+    fs::create_directory(outside);
+    fs::create_directory_symlink(outside, data() / "users" / "link");
+    for (const auto& place : {outside, data(), vm()}) {
+        std::ofstream{place / "vmms"} << "x";
+        ASSERT_EQ(::chown((place / "vmms").c_str(), users.first, users.first), 0);
+    }
+    ASSERT_EQ(::chown(outside.c_str(), server.user, server.group), 0);
+    ASSERT_EQ(::chown(data().c_str(), server.user, server.group), 0);
+    for (const auto& path :
+         {outside, data(), data() / ".." / "outside", data() / "users" / "link", fs::path{"/"}})
+        EXPECT_FALSE(warden_->reclaim(path)) << path;
+    EXPECT_TRUE(fs::exists(outside / "vmms"));
+    EXPECT_TRUE(fs::exists(data() / "vmms"));
+    EXPECT_EQ(warden_->reclaim(vm()), vmm::Reclaimed::all);
+    EXPECT_FALSE(fs::exists(vm() / "vmms"));
+
+    std::ofstream{vm() / "vmms"} << "x";
+    ASSERT_EQ(::chown((vm() / "vmms").c_str(), users.first, users.first), 0);
+    ASSERT_EQ(::chown(vm().c_str(), 0, 0), 0);
+    EXPECT_EQ(warden_->reclaim(vm()).error().code, Errc::forbidden);
+    EXPECT_TRUE(fs::exists(vm() / "vmms"));
+}
+
 TEST_F(LocalWardenTest, AForeignProcessIsLeftAlone) {
     const auto self = identify(::getpid());
     ASSERT_TRUE(self);

@@ -109,6 +109,15 @@ Result<std::vector<vmm::WorkingProcess>> RemoteWarden::processes() {
     return found;
 }
 
+Result<vmm::Reclaimed> RemoteWarden::reclaim(const std::filesystem::path& directory) {
+    auto answer = ask(encode(ReclaimRequest{directory}), {});
+    if (!answer) return fail(std::move(answer.error()));
+    Reader reader{answer->bytes};
+    const auto how = reader.number_up_to(static_cast<std::uint64_t>(vmm::Reclaimed::a_part));
+    if (!reader.at_end()) return fail(Errc::corrupt, "the server's privileged part answers something else");
+    return static_cast<vmm::Reclaimed>(how);
+}
+
 Result<Fd> RemoteWarden::connect_to_network() {
     auto answer = ask(encode(NetworkRequest{}), {});
     if (!answer) return fail(std::move(answer.error()));

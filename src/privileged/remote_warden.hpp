@@ -25,6 +25,7 @@ class RemoteWarden final : public vmm::Warden, public std::enable_shared_from_th
                                                    const std::filesystem::path& directory) override;
     [[nodiscard]] Result<vmm::ProcessFiles> files_of(const ProcessIdentity& process) override;
     [[nodiscard]] Result<std::vector<vmm::WorkingProcess>> processes() override;
+    [[nodiscard]] Result<vmm::Reclaimed> reclaim(const std::filesystem::path& directory) override;
     // A connection to noid-netd, which speaks for root. not_found or unavailable when nobody listens.
     [[nodiscard]] Result<Fd> connect_to_network();
 

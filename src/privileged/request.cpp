@@ -9,7 +9,7 @@ namespace noid::privileged {
 
 namespace {
 
-enum class Verb : std::uint8_t { start = 1, adopt, signal, files, processes, network };
+enum class Verb : std::uint8_t { start = 1, adopt, signal, files, processes, network, reclaim };
 enum class Program : std::uint8_t { qemu, firecracker, firecracker_version, qemu_version, qemu_trial };
 
 constexpr std::uint64_t most_vcpus = 1024;
@@ -173,10 +173,14 @@ std::string encode(const NetworkRequest& /*request*/) {
     return begin(Verb::network).take();
 }
 
+std::string encode(const ReclaimRequest& request) {
+    return begin(Verb::reclaim).text(request.directory.string()).take();
+}
+
 Result<Request> decode(Packet packet) {
     Reader reader{packet.bytes};
     Request request;
-    const auto verb = static_cast<Verb>(reader.number_up_to(static_cast<std::uint64_t>(Verb::network)));
+    const auto verb = static_cast<Verb>(reader.number_up_to(static_cast<std::uint64_t>(Verb::reclaim)));
     switch (verb) {
         case Verb::start:
             request = read_start(reader, std::move(packet.descriptors));
@@ -206,6 +210,9 @@ Result<Request> decode(Packet packet) {
             break;
         case Verb::network:
             request = NetworkRequest{};
+            break;
+        case Verb::reclaim:
+            request = ReclaimRequest{read_path(reader)};
             break;
         default:
             reader.refuse();

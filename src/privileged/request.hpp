@@ -29,8 +29,13 @@ struct ProcessesRequest {};
 // A connection to noid-netd, at the configured socket.
 struct NetworkRequest {};
 
+// What VMMs have made in that directory is removed, as far as goes at once.
+struct ReclaimRequest {
+    std::filesystem::path directory;
+};
+
 using Request = std::variant<vmm::ProcessRequest, AdoptRequest, SignalRequest, FilesRequest, ProcessesRequest,
-                             NetworkRequest>;
+                             NetworkRequest, ReclaimRequest>;
 
 // The bytes of a request; its descriptors go beside them.
 [[nodiscard]] std::string encode(const vmm::ProcessRequest& request);
@@ -39,6 +44,7 @@ using Request = std::variant<vmm::ProcessRequest, AdoptRequest, SignalRequest, F
 [[nodiscard]] std::string encode(const FilesRequest& request);
 [[nodiscard]] std::string encode(const ProcessesRequest& request);
 [[nodiscard]] std::string encode(const NetworkRequest& request);
+[[nodiscard]] std::string encode(const ReclaimRequest& request);
 
 // invalid for everything that is not exactly a request with values within their bounds. Trusts nobody.
 [[nodiscard]] Result<Request> decode(Packet packet);

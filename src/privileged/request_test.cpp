@@ -50,6 +50,10 @@ TEST(Request, ArrivesAsItWasSent) {
     const auto signal = decoded(encode(SignalRequest{7, SIGKILL}));
     ASSERT_TRUE(signal);
     EXPECT_EQ(std::get<SignalRequest>(*signal).handle, 7U);
+
+    const auto reclaim = decoded(encode(ReclaimRequest{"/data/users/1/vms/.trash-6f1c"}));
+    ASSERT_TRUE(reclaim);
+    EXPECT_EQ(std::get<ReclaimRequest>(*reclaim).directory, "/data/users/1/vms/.trash-6f1c");
 }
 
 TEST(Request, CarriesNoKernelOfTheServers) {
@@ -94,10 +98,12 @@ TEST(Request, OutOfBoundsIsRefused) {
 TEST(Request, OtherThanTheVerbsIsRefused) {
     EXPECT_FALSE(decoded(""));
     EXPECT_FALSE(decoded("x"));
-    for (const std::uint64_t verb : {0U, 7U, 1000U}) EXPECT_FALSE(decoded(Writer{}.number(verb).take()));
+    for (const std::uint64_t verb : {0U, 8U, 1000U}) EXPECT_FALSE(decoded(Writer{}.number(verb).take()));
     EXPECT_FALSE(decoded(encode(SignalRequest{1, SIGSTOP})));
     EXPECT_FALSE(decoded(encode(SignalRequest{1, 0})));
     EXPECT_FALSE(decoded(encode(AdoptRequest{{-1, 5}, "/data/a"})));
+    for (const char* path : {"", "data", "/data/../etc", "/data/./a"})
+        EXPECT_FALSE(decoded(encode(ReclaimRequest{path}))) << path;
     // Neither too little nor too much.
     const auto whole = encode(machine());
     for (std::size_t size = 0; size < whole.size(); ++size) EXPECT_FALSE(decoded(whole.substr(0, size)));

@@ -190,4 +190,12 @@ Result<Service::Answer> Service::carry_out(const NetworkRequest& /*request*/) {
     return answer;
 }
 
+Result<Service::Answer> Service::carry_out(const ReclaimRequest& request) {
+    const auto reclaimed = warden_->reclaim(request.directory);
+    if (!reclaimed) return fail(reclaimed.error());
+    Answer answer;
+    answer.content.number(static_cast<std::uint64_t>(*reclaimed));
+    return answer;
+}
+
 }  // namespace noid::privileged

@@ -43,6 +43,7 @@ class Service {
     Result<Answer> carry_out(const FilesRequest& request);
     Result<Answer> carry_out(const ProcessesRequest& request);
     Result<Answer> carry_out(const NetworkRequest& request);
+    Result<Answer> carry_out(const ReclaimRequest& request);
     void carry_out(const SignalRequest& request);
     Result<Answer> look_after(launcher::Launched process, Fd ending, Fd told);
     void bury(std::uint64_t handle);

@@ -50,8 +50,13 @@ class ShellWarden final : public vmm::Warden {
     [[nodiscard]] Result<std::vector<vmm::WorkingProcess>> processes() override {
         return std::vector<vmm::WorkingProcess>{{{5, 6}, 7, 8}, {{9, 10}, 11, 12}};
     }
+    [[nodiscard]] Result<vmm::Reclaimed> reclaim(const std::filesystem::path& directory) override {
+        if (directory != "/data/a") return fail(Errc::forbidden, "not the server's");
+        return parts++ == 0 ? vmm::Reclaimed::a_part : vmm::Reclaimed::all;
+    }
     [[nodiscard]] const vmm::HostDevices& devices() const noexcept override { return devices_; }
     std::filesystem::path kernel;
+    int parts = 0;  // how often it was asked to reclaim
 
   private:
     vmm::HostDevices devices_;
@@ -168,6 +173,14 @@ TEST_F(ServiceTest, ConnectsToTheConfiguredNetworkDaemon) {
     ASSERT_TRUE(write_all(*connection, "x"));
     char byte = 0;
     EXPECT_EQ(::read(accepted.get(), &byte, 1), 1);
+}
+
+TEST_F(ServiceTest, TellsWhetherThereIsMoreToReclaim) {
+    EXPECT_EQ(warden_->reclaim("/data/a"), vmm::Reclaimed::a_part);
+    EXPECT_EQ(warden_->reclaim("/data/a"), vmm::Reclaimed::all);
+    const auto refused = warden_->reclaim("/data/b");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::forbidden);
 }
 
 TEST_F(ServiceTest, ErrorsArriveAsTheyAre) {

@@ -4,7 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
+#include <utility>
 
 #include "vm/data_directory_lock.hpp"
 #include "volume/pool.hpp"
@@ -35,6 +38,49 @@ Result<void> make_private(const fs::path& path) {
     if (status.st_uid == 0 && (status.st_mode & S_ISVTX) != 0) return {};
     if (::chmod(path.c_str(), 0700) != 0)
         return fail_errno(errno, fmt::format("make {} private", path.string()));
+    return {};
+}
+
+// What is in a directory of ours.
+struct Content {
+    std::vector<fs::path> directories;  // ours again
+    bool has_others = false;            // something that is not ours
+};
+
+Result<Content> look_into(const fs::path& directory) {
+    const auto names = names_in(directory);
+    if (!names) return fail(names.error());
+    Content content;
+    for (const std::string& name : *names) {
+        struct stat status {};
+        if (::lstat((directory / name).c_str(), &status) != 0) continue;  // gone meanwhile
+        if (status.st_uid != ::geteuid())
+            content.has_others = true;
+        else if (S_ISDIR(status.st_mode))
+            content.directories.push_back(directory / name);
+    }
+    return content;
+}
+
+// VMMs cannot give us what they make: whatever is not ours is in a directory that is, and all of those are
+// gone through.
+Result<void> take_back(const fs::path& tree, vmm::Warden& warden) {
+    std::vector<fs::path> to_do{tree};
+    while (!to_do.empty()) {
+        const fs::path directory = std::move(to_do.back());
+        to_do.pop_back();
+        auto content = look_into(directory);
+        if (content && content->has_others) {
+            for (auto done = vmm::Reclaimed::a_part; done == vmm::Reclaimed::a_part;) {
+                const auto reclaimed = warden.reclaim(directory);
+                if (!reclaimed) return fail(reclaimed.error());
+                done = *reclaimed;
+            }
+            content = look_into(directory);
+        }
+        if (!content) return fail(std::move(content.error()));
+        std::ranges::move(content->directories, std::back_inserter(to_do));
+    }
     return {};
 }
 
@@ -76,16 +122,17 @@ Result<DataDirectory> DataDirectory::open(fs::path path) {
     return directory;
 }
 
-Result<void> take_place(const fs::path& successor, const fs::path& place, const fs::path& trash) {
+Result<void> take_place(const fs::path& successor, const fs::path& place, const fs::path& trash,
+                        vmm::Warden& warden) {
     std::error_code ignored;
     if (!fs::is_directory(successor, ignored)) return {};
-    if (auto removed = remove_tree(trash); !removed) return removed;
+    if (auto removed = remove_tree(trash, warden); !removed) return removed;
     if (::rename(place.c_str(), trash.c_str()) != 0 && errno != ENOENT)
         return fail_errno(errno, "move the directory away");
     if (::rename(successor.c_str(), place.c_str()) != 0)
         return fail_errno(errno, "put the directory in place");
     // It is in nobody's way, and the next start of the server tries again.
-    (void)remove_tree(trash);
+    (void)remove_tree(trash, warden);
     return {};
 }
 
@@ -100,6 +147,13 @@ Result<void> remove_tree(const fs::path& path) {
     }
     if (failed) return fail_errno(failed.value(), fmt::format("remove {}", path.filename().string()));
     return {};
+}
+
+Result<void> remove_tree(const fs::path& path, vmm::Warden& warden) {
+    auto removed = remove_tree(path);
+    if (removed || !warden.confines()) return removed;
+    if (auto taken = take_back(path, warden); !taken) return taken;
+    return remove_tree(path);
 }
 
 Result<std::vector<std::string>> names_in(const fs::path& directory) {

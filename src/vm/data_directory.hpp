@@ -8,6 +8,7 @@
 #include "base/error.hpp"
 #include "base/fd.hpp"
 #include "vm/types.hpp"
+#include "vmm/warden.hpp"
 
 namespace noid::vm {
 
@@ -69,9 +70,14 @@ class DataDirectory {
 // Lets `successor` become `place`; what is there goes by way of `trash`.
 // Without a successor it has happened already. Blocking.
 [[nodiscard]] Result<void> take_place(const std::filesystem::path& successor,
-                                      const std::filesystem::path& place, const std::filesystem::path& trash);
+                                      const std::filesystem::path& place, const std::filesystem::path& trash,
+                                      vmm::Warden& warden);
 // Removes a file or a whole tree; what is not there is removed already. Blocking.
 [[nodiscard]] Result<void> remove_tree(const std::filesystem::path& path);
+// Removes a tree in which directories of VMs are, also what their VMMs have kept us out of: a confined one is
+// another user, and one that its guest has taken over makes directories that only it may enter. No VMM works
+// there any more. Blocking.
+[[nodiscard]] Result<void> remove_tree(const std::filesystem::path& path, vmm::Warden& warden);
 // The names in a directory, "." and ".." left out. Blocking.
 [[nodiscard]] Result<std::vector<std::string>> names_in(const std::filesystem::path& directory);
 

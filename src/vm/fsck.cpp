@@ -27,8 +27,8 @@ namespace {
 
 class Examination {
   public:
-    Examination(DataDirectory directory, WorkingDirectories running, FsckMode mode)
-        : directory_{std::move(directory)}, mode_{mode}, running_{std::move(running)} {}
+    Examination(DataDirectory directory, vmm::Warden& warden, WorkingDirectories running, FsckMode mode)
+        : directory_{std::move(directory)}, warden_{warden}, mode_{mode}, running_{std::move(running)} {}
 
     Result<std::vector<Finding>> run() {
         auto users = store::UserDatabase::open(directory_.database());
@@ -75,7 +75,7 @@ class Examination {
             return;
         }
         if (!repairs()) return report(place, std::string{what});
-        const auto removed = remove_tree(place);
+        const auto removed = remove_tree(place, warden_);
         report(place, std::string{what}, removed ? "removed" : "cannot be removed: " + removed.error().what);
     }
 
@@ -218,6 +218,7 @@ class Examination {
     }
 
     DataDirectory directory_;
+    vmm::Warden& warden_;
     FsckMode mode_;
     WorkingDirectories running_;
     std::vector<Finding> findings_;
@@ -230,7 +231,7 @@ Result<std::vector<Finding>> fsck(const fs::path& data_dir, vmm::Warden& warden,
     if (!directory) return fail(std::move(directory.error()));
     auto running = WorkingDirectories::scan(warden);
     if (!running) return fail(std::move(running.error()));
-    return Examination{std::move(*directory), std::move(*running), mode}.run();
+    return Examination{std::move(*directory), warden, std::move(*running), mode}.run();
 }
 
 }  // namespace noid::vm

@@ -356,7 +356,9 @@ Awaitable<Result<User>> LocalEngine::delete_user_now(std::string name) {
 }
 
 Awaitable<Result<void>> LocalEngine::finish_deletion(std::string user_id) {
-    auto remove = [directory = directory_.tenant(user_id).directory()] { return remove_tree(directory); };
+    auto remove = [this, directory = directory_.tenant(user_id).directory()] {
+        return remove_tree(directory, *warden_);
+    };
     if (auto removed = co_await on_pool(files_, std::move(remove)); !removed) co_return removed;
     auto finish = [this, &user_id] { return user_database_->finish_deletion(user_id); };
     co_return co_await on_pool(databases_, std::move(finish));

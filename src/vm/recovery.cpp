@@ -124,7 +124,7 @@ class Recovery {
         if (auto released = co_await host_.network.release(data.vm_id); !released) co_return released;
         const bool destroyed = intent.operation == "destroy";
         auto remove = [this, &name, destroyed]() -> Result<void> {
-            if (auto removed = remove_tree(tenant_->paths.vm(name)); !removed) return removed;
+            if (auto removed = remove_tree(tenant_->paths.vm(name), host_.warden); !removed) return removed;
             // A destroy takes the checkpoints along; a VM that never came to be had none of its own.
             if (destroyed) {
                 auto removed = remove_tree(tenant_->paths.checkpoints() / name.text());
@@ -206,8 +206,8 @@ class Recovery {
         auto ended = co_await end_all(std::move(processes), tenant_->paths.vm(name));
         if (!ended) co_return ended;
         auto work = [successor = tenant_->paths.successor(data.vm_id), place,
-                     trash = tenant_->paths.trash(data.vm_id)]() -> Result<void> {
-            if (auto taken = take_place(successor, place, trash); !taken) return taken;
+                     trash = tenant_->paths.trash(data.vm_id), &warden = host_.warden]() -> Result<void> {
+            if (auto taken = take_place(successor, place, trash, warden); !taken) return taken;
             release_reserve(place);
             return {};
         };
@@ -305,7 +305,7 @@ class Recovery {
             co_return;
         }
         // Complete directories have their vm.json; this one never was, or was on its way out.
-        auto remove = [&path] { return remove_tree(path); };
+        auto remove = [this, &path] { return remove_tree(path, host_.warden); };
         auto removed = co_await on_pool(host_.files, std::move(remove));
         log::warn("stray VM directory removed", {{"user", tenant_->user_name},
                                                  {"name", entry},

@@ -206,7 +206,7 @@ Awaitable<Result<void>> VmActor::begin_anew() {
     if (auto ended = co_await end_process_of_vm(0ms); !ended) co_return ended;
     co_await detach_guest();
     co_await end_strays();
-    auto clear = [directory = directory()] { return remove_tree(directory); };
+    auto clear = [directory = directory(), &warden = host_.warden] { return remove_tree(directory, warden); };
     if (auto cleared = co_await on_pool(host_.files, std::move(clear)); !cleared) co_return cleared;
     status_.start_kind = "boot";
     status_.lineage = {};
@@ -421,11 +421,12 @@ Awaitable<void> VmActor::end_strays() {
 
 // Moves the directory out of the way, so that the name is free at once, and removes it.
 Awaitable<Result<void>> VmActor::remove_files() {
-    auto work = [from = directory(), trash = tenant_->paths.trash(record_.id)]() -> Result<void> {
+    auto work = [from = directory(), trash = tenant_->paths.trash(record_.id),
+                 &warden = host_.warden]() -> Result<void> {
         if (::rename(from.c_str(), trash.c_str()) != 0 && errno != ENOENT) {
             return fail_errno(errno, "move the VM's directory away");
         }
-        if (auto removed = remove_tree(trash); !removed) {
+        if (auto removed = remove_tree(trash, warden); !removed) {
             // It is in nobody's way, and the next start of the server tries again.
             log::warn("VM's files are left in the trash", {{"reason", removed.error().full()}});
         }

@@ -260,8 +260,8 @@ Awaitable<Result<void>> VmActor::switch_to_successor(const SnapshotConfig& confi
     co_await detach_guest();
     if (auto go = reached("restore:ended"); !go) co_return go;
     auto work = [successor = tenant_->paths.successor(record_.id), place = directory(),
-                 trash = tenant_->paths.trash(record_.id)]() -> Result<void> {
-        if (auto taken = take_place(successor, place, trash); !taken) return taken;
+                 trash = tenant_->paths.trash(record_.id), &warden = host_.warden]() -> Result<void> {
+        if (auto taken = take_place(successor, place, trash, warden); !taken) return taken;
         release_reserve(place);
         return {};
     };

@@ -55,7 +55,7 @@ Awaitable<Result<void>> WarmPool::remove_remains(std::shared_ptr<const WorkingDi
             auto ended = co_await end_process(host_.warden, host_.files, process, directory);
             if (!ended) co_return ended;
         }
-        auto remove = [&directory] { return remove_tree(directory); };
+        auto remove = [this, &directory] { return remove_tree(directory, host_.warden); };
         if (auto removed = co_await on_pool(host_.files, std::move(remove)); !removed) co_return removed;
     }
     co_return Result<void>{};

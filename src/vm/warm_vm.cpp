@@ -206,7 +206,7 @@ Awaitable<void> WarmVm::end_now() {
     if (has_slot_) released = co_await host_.network.release(id_);
     if (!released)
         log::warn("network slot not given back", {{"vm_id", id_}, {"reason", released.error().full()}});
-    auto remove = [this] { return remove_tree(directory_); };
+    auto remove = [this] { return remove_tree(directory_, host_.warden); };
     if (auto removed = co_await on_pool(host_.files, std::move(remove)); !removed)
         log::warn("files of a VM of the pool are left until the next start",
                   {{"vm_id", id_}, {"reason", removed.error().full()}});

@@ -71,6 +71,9 @@ struct WorkingProcess {
     std::uint64_t inode = 0;
 };
 
+// What reclaim() has done: everything, or as much as goes at once.
+enum class Reclaimed : std::uint8_t { all, a_part };
+
 // Starts VMM processes, and does to them what takes privileges. Everything blocks for milliseconds: call it
 // on a pool. Thread-safe.
 class Warden {
@@ -94,6 +97,9 @@ class Warden {
     [[nodiscard]] virtual Result<ProcessFiles> files_of(const ProcessIdentity& process) = 0;
     // All VMMs; those of other data directories may be among them.
     [[nodiscard]] virtual Result<std::vector<WorkingProcess>> processes() = 0;
+    // Removes what VMMs have made in `directory`, one of the server's own, and kept the server out of.
+    // a_part: ask again. conflict while a VMM works in it.
+    [[nodiscard]] virtual Result<Reclaimed> reclaim(const std::filesystem::path& directory) = 0;
 };
 
 }  // namespace noid::vmm

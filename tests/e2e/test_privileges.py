@@ -153,6 +153,25 @@ def test_when_one_half_is_killed_the_other_ends_and_vms_run_on(server_factory, v
     assert server.vmm_processes() == []
 
 
+def test_what_a_vmm_has_closed_to_the_server_goes_with_its_vm(server_factory):
+    """Directories as a Firecracker makes them that its guest has taken over: the server's user may not enter."""
+    server = server_factory().start()
+    client = server.make_user("ann")
+    client.create("web")
+    vmm = int(status_of(f"/proc/{server.vmm_processes()[0]}")["Uid"].split()[0])
+    assert vmm in VMM_USERS
+    (directory,) = server.data_dir.glob("users/*/vms/web")
+    closed = directory / "closed"
+    (closed / "inside").mkdir(parents=True)
+    (closed / "inside" / "file").write_text("x")
+    for path in (closed / "inside" / "file", closed / "inside", closed):
+        os.chown(path, vmm, vmm)
+        path.chmod(0)
+    assert in_place_of(server, lambda: os.listdir(closed)) == "PermissionError"
+    client.destroy("web")
+    assert list(directory.parent.iterdir()) == []
+
+
 def owners(server):
     """Who has what the server keeps: uids, without those of VMMs."""
     found = {}

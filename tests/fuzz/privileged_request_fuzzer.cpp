@@ -44,6 +44,9 @@ void check(const privileged::SignalRequest& request) {
 void check(const privileged::FilesRequest& /*request*/) {}
 void check(const privileged::ProcessesRequest& /*request*/) {}
 void check(const privileged::NetworkRequest& /*request*/) {}
+void check(const privileged::ReclaimRequest& request) {
+    fuzz::require(is_plain(request.directory), "a directory that leads astray");
+}
 
 }  // namespace
 

@@ -222,6 +222,20 @@ std::string fill_file(const std::string& name, std::size_t mib) {
     return std::to_string(written) + " then " + end;
 }
 
+// Directories in each other that only this user may enter, with a file in each.
+std::string nest(const std::string& name, int depth) {
+    int place = ::open(".", O_PATH | O_CLOEXEC);
+    long result = 0;
+    for (int i = 0; i < depth && result >= 0; ++i) {
+        result = ::mkdirat(place, name.c_str(), 0700);
+        const int inside = ::openat(place, name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (result >= 0) result = ::close(::openat(inside, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0));
+        ::close(place);
+        place = inside;
+    }
+    return outcome(result);
+}
+
 std::string kernel_call(const std::string& name) {
     bpf_attr attributes{};
     attributes.map_type = BPF_MAP_TYPE_ARRAY;
@@ -274,6 +288,12 @@ const std::map<std::string, Attempt>& attempts() {
         {"remove", [](const Words& w) { return outcome(::unlink(w[1].c_str())); }},
         {"rename", [](const Words& w) { return outcome(::rename(w[1].c_str(), w[2].c_str())); }},
         {"link", [](const Words& w) { return outcome(::link(w[1].c_str(), w[2].c_str())); }},
+        {"directory", [](const Words& w) { return outcome(::mkdir(w[1].c_str(), 0700)); }},
+        {"nest", [](const Words& w) { return nest(w[1], number(w[2])); }},
+        {"symlink", [](const Words& w) { return outcome(::symlink(w[1].c_str(), w[2].c_str())); }},
+        {"fifo", [](const Words& w) { return outcome(::mkfifo(w[1].c_str(), 0)); }},
+        {"close", [](const Words& w) { return outcome(::chmod(w[1].c_str(), 0)); }},
+        {"go", [](const Words& w) { return outcome(::chdir(w[1].c_str())); }},
         {"let-all", [](const Words& w) { return outcome(::chmod(w[1].c_str(), 0666)); }},
         {"take", [](const Words& w) { return outcome(::chown(w[1].c_str(), ::getuid(), ::getgid())); }},
         {"map-shared",
