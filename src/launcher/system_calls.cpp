@@ -1,6 +1,7 @@
 #include "launcher/system_calls.hpp"
 
 #include <linux/audit.h>
+#include <linux/btrfs.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -43,6 +44,12 @@ constexpr std::array<std::uint32_t, 4> absent{SYS_clone3,  // its flags are out 
 constexpr std::uint32_t new_namespaces =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 constexpr std::array<std::uint32_t, 3> families{AF_UNIX, AF_INET, AF_INET6};
+// What owners of directories on btrfs may do without privilege: file systems in the file system, which root
+// cannot empty either once they are read-only.
+constexpr std::array<std::uint32_t, 5> subvolumes{
+    std::uint32_t{BTRFS_IOC_SUBVOL_CREATE}, std::uint32_t{BTRFS_IOC_SUBVOL_CREATE_V2},
+    std::uint32_t{BTRFS_IOC_SNAP_CREATE}, std::uint32_t{BTRFS_IOC_SNAP_CREATE_V2},
+    std::uint32_t{BTRFS_IOC_SUBVOL_SETFLAGS}};
 constexpr std::uint32_t x32 = 0x40000000;  // the same system calls by other numbers
 
 constexpr sock_filter load(std::size_t offset) {
@@ -60,8 +67,10 @@ constexpr std::uint32_t refuse = SECCOMP_RET_ERRNO | EPERM;
 constexpr std::uint32_t have_not = SECCOMP_RET_ERRNO | ENOSYS;
 // Little endian: the lower half comes first.
 constexpr std::size_t first_argument = offsetof(seccomp_data, args);
+constexpr std::size_t second_argument = first_argument + sizeof(std::uint64_t);
 
-constexpr std::size_t length = 6 + 2 * (refused.size() + absent.size()) + 4 + 4 + 2 * families.size() + 1;
+constexpr std::size_t length =
+    6 + 2 * (refused.size() + absent.size()) + 4 + 3 + 2 * subvolumes.size() + 4 + 2 * families.size() + 1;
 
 constexpr std::array<sock_filter, length> program() {
     std::array<sock_filter, length> code{};
@@ -86,6 +95,13 @@ constexpr std::array<sock_filter, length> program() {
     add(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, new_namespaces, 0, 1));
     add(answer(refuse));
     add(load(offsetof(seccomp_data, nr)));  // after a clone it is its flags that are loaded
+    add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 2 + 2 * subvolumes.size()));
+    add(load(second_argument));
+    for (const auto request : subvolumes) {
+        add(if_equal(request));
+        add(answer(refuse));
+    }
+    add(answer(SECCOMP_RET_ALLOW));
     add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 1, 0));
     add(answer(SECCOMP_RET_ALLOW));
     add(load(first_argument));

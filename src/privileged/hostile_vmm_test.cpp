@@ -425,6 +425,8 @@ TEST_P(HostileVmmTest, WidensNoRight) {
         {"kernel userfaultfd", "EPERM"},
         {"kernel io_uring", "ENOSYS"},
         {"kernel module", "EPERM"},
+        {"kernel subvolume", "EPERM"},
+        {"kernel read-only", "EPERM"},
         {"kernel kexec", "EPERM"},
         {"kernel reboot", "EPERM"},
         {"kernel host-name", "EPERM"},
@@ -518,6 +520,16 @@ TEST_P(HostileVmmTest, FillsAtMostItsOwnDirectory) {
     EXPECT_EQ(outcomes.at("fill more 4"), GetParam() == vmm::Kind::qemu ? "EACCES" : "4 then ok");
     EXPECT_EQ(outcomes.at("fill /more 1"), "EROFS");
     EXPECT_EQ(outcomes.at("fill ../b/more 1"), "ENOENT");
+}
+
+// Memory, disk and some slack: what it writes when nobody has taken it over.
+TEST_P(HostileVmmTest, MakesNoFileLargerThanItMayNeed) {
+    const auto memory = std::to_string(machine("a").memory.count);
+    const auto outcomes = attempt("extend more " + memory + "\nextend more 400\nextend rootfs.ext4 400\n");
+    const bool makes_files = GetParam() == vmm::Kind::firecracker;
+    EXPECT_EQ(outcomes.at("extend more " + memory), makes_files ? "ok" : "EACCES");
+    EXPECT_EQ(outcomes.at("extend more 400"), makes_files ? "EFBIG" : "EACCES");
+    EXPECT_EQ(outcomes.at("extend rootfs.ext4 400"), "EFBIG");
 }
 
 // Another user than the server, which has no privilege, removes a VM: also what its VMM has closed to it.

@@ -120,6 +120,13 @@ bool same_file(const struct stat& one, const struct stat& other) {
 // How much is removed at once: other requests wait as long.
 constexpr std::size_t most_reclaimed = 256;
 
+// No file that a VMM writes is larger than this: its disk, or a snapshot of its memory. The rest is for the
+// state of its devices.
+rlim_t largest_file(const vmm::MachineSpec& spec, const struct stat& disk) {
+    constexpr rlim_t slack = 64 << 20;
+    return spec.memory.bytes() + static_cast<rlim_t>(disk.st_size) + slack;
+}
+
 }  // namespace
 
 struct LocalWarden::Held {
@@ -226,6 +233,10 @@ Result<launcher::Launched> LocalWarden::start_in_directory(launcher::ProcessSpec
     if (!directory) return fail(std::move(directory.error()));
     const auto place = hand_over(*directory, request, user->group);
     if (!place) return fail(place.error());
+    struct stat disk {};
+    if (::fstatat(directory->get(), request.spec.rootfs.c_str(), &disk, AT_SYMLINK_NOFOLLOW) != 0)
+        return fail_errno(errno, "cannot look at the VM's disk");
+    process.limits.push_back({RLIMIT_FSIZE, largest_file(request.spec, disk)});
     // What was looked at is what appears in there, whatever the path leads to by then.
     auto& root = *process.confinement.root;
     std::erase(root.writable, request.spec.directory);

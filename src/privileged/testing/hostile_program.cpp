@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/btrfs.h>
 #include <linux/capability.h>
 #include <linux/perf_event.h>
 #include <linux/vm_sockets.h>
@@ -222,6 +223,15 @@ std::string fill_file(const std::string& name, std::size_t mib) {
     return std::to_string(written) + " then " + end;
 }
 
+std::string extend_file(const std::string& name, std::size_t mib) {
+    ::signal(SIGXFSZ, SIG_IGN);
+    const int file = ::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0) return outcome(-1);
+    const auto text = outcome(::ftruncate(file, static_cast<off_t>(mib << 20)));
+    ::close(file);
+    return text;
+}
+
 // Directories in each other that only this user may enter, with a file in each.
 std::string nest(const std::string& name, int depth) {
     int place = ::open(".", O_PATH | O_CLOEXEC);
@@ -251,6 +261,8 @@ std::string kernel_call(const std::string& name) {
     if (name == "io_uring") return outcome(::syscall(SYS_io_uring_setup, 4, ring.data()));
     if (name == "module") return outcome(::syscall(SYS_init_module, ring.data(), 1UL, ""));
     if (name == "kexec") return outcome(::syscall(SYS_kexec_load, 0UL, 0UL, nullptr, 0UL));
+    if (name == "subvolume") return outcome(::ioctl(0, BTRFS_IOC_SUBVOL_CREATE, ring.data()));
+    if (name == "read-only") return outcome(::ioctl(0, BTRFS_IOC_SUBVOL_SETFLAGS, ring.data()));
     if (name == "reboot") return outcome(::syscall(SYS_reboot, 0xfee1dead, 672274793, 0, nullptr));
     if (name == "host-name") return outcome(::sethostname("taken", 5));
     if (name == "clock") return outcome(::clock_settime(CLOCK_REALTIME, &now));
@@ -364,6 +376,7 @@ const std::map<std::string, Attempt>& attempts() {
         {"forks", [](const Words& w) { return fork_bomb(number(w[1])); }},
         {"descriptors", [](const Words& w) { return fill_descriptors(number(w[1])); }},
         {"memory", [](const Words& w) { return fill_memory(static_cast<std::size_t>(number(w[1]))); }},
+        {"extend", [](const Words& w) { return extend_file(w[1], static_cast<std::size_t>(number(w[2]))); }},
         {"fill", [](const Words& w) { return fill_file(w[1], static_cast<std::size_t>(number(w[2]))); }},
         // to be there for others to try at
         {"stay", [](const Words&) { return outcome(::pause()); }},
