@@ -73,6 +73,14 @@ std::vector<std::string> follow(const std::string& name, const std::vector<Alias
     return names;
 }
 
+// Spelled out, so that it is the same whatever stands before it: one that goes on in the header (by a
+// compression pointer) would be another name as soon as the message gets another number.
+bool is_spelled_out(BytesView name) {
+    for (std::size_t at = 0; at < name.size(); at += 1U + name[at])
+        if (name[at] > NS_MAXLABEL) return false;
+    return true;
+}
+
 constexpr std::size_t flags_high = 2;
 constexpr std::size_t flags_low = 3;
 constexpr std::uint8_t is_answer = 0x80;
@@ -103,7 +111,9 @@ std::optional<DnsQuery> parse_dns_query(BytesView message) {
     ns_rr question{};
     if (ns_parserr(&handle, ns_s_qd, 0, &question) != 0) return std::nullopt;
     const int name_length = dn_skipname(message.data() + NS_HFIXEDSZ, message.data() + message.size());
-    if (name_length < 0) return std::nullopt;
+    if (name_length < 0 ||
+        !is_spelled_out(message.subspan(NS_HFIXEDSZ, static_cast<std::size_t>(name_length))))
+        return std::nullopt;
     DnsQuery query;
     query.id = static_cast<std::uint16_t>(ns_msg_id(handle));
     query.name = normalized(ns_rr_name(question));

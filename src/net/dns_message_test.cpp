@@ -78,6 +78,17 @@ TEST(DnsQuery, IsOneQuestion) {
     EXPECT_EQ(ask("").name, "");
 }
 
+// Its name would be another one under the number that it is asked on with.
+TEST(DnsQuery, IsNoneIfItsNameGoesOnInTheHeader) {
+    for (const int place : {0, 4, 5, 11}) {
+        Bytes bytes = Message{7, query_flags}.question("www").bytes();
+        // In the place of the root.
+        bytes[16] = 0xc0;
+        bytes.insert(bytes.begin() + 17, static_cast<std::uint8_t>(place));
+        EXPECT_FALSE(parse_dns_query(bytes)) << place;
+    }
+}
+
 TEST(DnsQuery, IsNothingElse) {
     EXPECT_FALSE(parse_dns_query({}));
     EXPECT_FALSE(parse_dns_query(Message{7, query_flags}.bytes()));
