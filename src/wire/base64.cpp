@@ -44,6 +44,11 @@ Result<std::string> from_base64(std::string_view text) {
                         reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
     if (length < 0) return malformed();
     bytes.resize(static_cast<std::size_t>(length) - padding);
+    // Bits of the last digit that belong to no byte: only zeros, so that each text is the only one of its
+    // bytes.
+    if (padding > 0 &&
+        to_base64(std::string_view{bytes}.substr(bytes.size() / 3 * 3)) != text.substr(text.size() - 4))
+        return malformed();
     return bytes;
 }
 
