@@ -187,7 +187,7 @@ Result<Space> space_of(const Fd& file) {
     Space space;
     std::uint64_t begin = 0;
     while (true) {
-        *map = fiemap{};
+        std::ranges::fill(request, 0);
         map->fm_start = begin;
         map->fm_length = FIEMAP_MAX_OFFSET - begin;
         map->fm_flags = FIEMAP_FLAG_SYNC;
