@@ -67,7 +67,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string_view bytes = input.all();
     const Reading whole = read(bytes, bytes.size() + 1, body, upgrade);
     const Reading pieces = read(bytes, step, body, upgrade);
-    fuzz::require(whole.error == pieces.error, "the pieces in which it comes decide whether it is right");
+    // Beast finds a wrong start line at once, or waits for the end of the head: which, depends on the pieces,
+    // and so does whether the words are that it is no HTTP or that its end is missing.
+    fuzz::require(whole.error.has_value() == pieces.error.has_value(),
+                  "the pieces in which it comes decide whether it is right");
     // Before an error some of a body may have been given on already.
     fuzz::require(whole.error || whole == pieces, "the pieces in which it comes matter");
     return 0;
