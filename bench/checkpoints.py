@@ -193,7 +193,8 @@ def dirty(letter):
 def pauses(bench, product, by_hand, memory):
     """Pauses of incremental checkpoints of the server's VM, and of the same VM taken over by hand."""
     ours, floor = [], []
-    create(product, "vm", memory)
+    bake(product, memory)
+    create(product, "vm", memory)  # woken, as the one by hand is
     product.request("POST", "/v1/vms/vm/exec", {"command": ["/bin/sh", "-c", Ticker.COMMAND], "detach": True})
     run(product, "vm", dirty("a"))
     first = product.request("POST", "/v1/vms/vm/checkpoints", {})

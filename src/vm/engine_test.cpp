@@ -624,6 +624,7 @@ class MortalWarden final : public vmm::Warden {
     Result<launcher::Launched> start(vmm::ProcessRequest) override { return ended(); }
     Result<launcher::Launched> adopt(const ProcessIdentity&, const fs::path&) override { return ended(); }
     Result<vmm::ProcessFiles> files_of(const ProcessIdentity&) override { return ended(); }
+    Result<vmm::Reclaimed> reclaim(const fs::path&) override { return ended(); }
     Result<std::vector<vmm::WorkingProcess>> processes() override {
         if (lists_processes) return alive_->processes();
         return ended();
