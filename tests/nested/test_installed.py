@@ -10,6 +10,8 @@ import shutil
 import stat
 import subprocess
 
+import pytest
+
 PAYLOAD = pathlib.Path(__file__).resolve().parents[2]
 RESULTS = pathlib.Path(os.environ["NOID_TEST_RESULTS"])
 PROGRAMS = ["noid", "noid-server", "noid-netd", "noid-agent"]
@@ -140,17 +142,24 @@ def without_what_is_kept(state):
     return kept
 
 
-def differences(one, other):
-    """In words that fit into a report."""
+def expect_same(before, after):
+    """Fails in words that fit into a report."""
     found = []
-    for key in one:
-        if key != "files" and one[key] != other[key]:
-            found.append(f"{key}: {one[key]!r} -> {other[key]!r}")
-    for path in sorted({*one["files"], *other["files"]}):
-        before, after = one["files"].get(path), other["files"].get(path)
-        if before != after:
-            found.append(f"{path}: {before} -> {after}")
-    return found
+    for key in before:
+        if key == "files" or before[key] == after[key]:
+            continue
+        lines = [value.splitlines() if isinstance(value, str) else value or [] for value in (before[key], after[key])]
+        if all(isinstance(value, list) for value in lines):
+            gone, come = ([each for each in lines[one] if each not in lines[1 - one]] for one in (0, 1))
+            found.append(f"{key}: gone {gone}, come {come}")
+        else:
+            found.append(f"{key}: {before[key]} -> {after[key]}")
+    for path in sorted({*before["files"], *after["files"]}):
+        one, other = before["files"].get(path), after["files"].get(path)
+        if one != other:
+            found.append(f"{path}: {one} -> {other}")
+    if found:
+        pytest.fail("the host is not what it was:\n" + "\n".join(found), pytrace=False)
 
 
 # --- something in a VM that notices when it stops -------------------------------------------------------------------
@@ -193,7 +202,7 @@ def test_a_dry_run_changes_nothing():
     for part in ("/usr/local/bin/noid-server", "useradd", CONFIG, "/etc/systemd/system/noid-netd.service",
                  "systemctl restart noid-netd.service noid-server.service"):  # fmt: skip
         assert str(part) in said
-    assert not differences(initial, host_state())
+    expect_same(initial, host_state())
 
 
 def test_the_units_are_sound_and_start():
@@ -300,7 +309,7 @@ def test_a_dry_run_of_the_removal_says_each_step():
     after = host_state()
     for state_ in (state, after):  # VMs write
         state_["files"] = {path: what for path, what in state_["files"].items() if not path.startswith(f"{DATA}/")}
-    assert not differences(state, after)
+    expect_same(state, after)
     went_on("web", before)
 
 
@@ -311,13 +320,13 @@ def test_the_removal_leaves_nothing_but_what_it_says():
     (RESULTS / "uninstall.txt").write_text(said)
     assert f"kept: {DATA}\n" in said and "kept: /etc/noid\n" in said and "kept: the user noid" in said
     assert (DATA / "pool.btrfs").exists() and CONFIG.exists()
-    assert not differences(without_what_is_kept(initial), without_what_is_kept(host_state()))
+    expect_same(without_what_is_kept(initial), without_what_is_kept(host_state()))
 
 
 def test_a_second_removal_finds_nothing_to_do():
     state = host_state()
     assert "kept" in uninstall()
-    assert not differences(state, host_state())
+    expect_same(state, host_state())
 
 
 def test_what_was_kept_is_served_again():
@@ -333,6 +342,4 @@ def test_a_purge_leaves_nothing_at_all():
     said = uninstall("--purge")
     assert "kept" not in said
     assert not DATA.exists()
-    now = host_state()
-    before = without_what_is_kept(initial)
-    assert not differences(before, now)
+    expect_same(without_what_is_kept(initial), host_state())
