@@ -1,5 +1,6 @@
 #include "vm/testing/engine_world.hpp"
 
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -128,9 +129,12 @@ CreateRequest EngineWorld::request(const char* name) {
 
 std::size_t EngineWorld::alive() const {
     const std::lock_guard lock{script_->mutex};
-    return static_cast<std::size_t>(std::ranges::count_if(
-        script_->processes,
-        [](const ProcessIdentity& process) { return open_process(process).has_value(); }));
+    // One that has ended may wait for the host's first process to reap it.
+    return static_cast<std::size_t>(std::ranges::count_if(script_->processes, [](const auto& process) {
+        const auto running = open_process(process);
+        pollfd end{running ? running->get() : -1, POLLIN, 0};
+        return running && ::poll(&end, 1, 0) == 0;
+    }));
 }
 
 fs::path EngineWorld::user_directory() const {
