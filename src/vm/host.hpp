@@ -8,6 +8,7 @@
 #include "base/async.hpp"
 #include "channel/agent_channel.hpp"
 #include "config/server_config.hpp"
+#include "vm/memory_pressure.hpp"
 #include "vm/network.hpp"
 #include "vm/port_registry.hpp"
 #include "vm/template_store.hpp"
@@ -22,6 +23,9 @@ class WarmPool;
 
 using ChannelFactory = std::function<std::shared_ptr<channel::AgentChannel>(
     asio::any_io_executor strand, channel::AgentChannel::Connect connect)>;
+
+// MemoryPressure::watch, unless a test is not to depend on what its host is short of.
+using PressureWatch = std::function<Result<MemoryPressure>(asio::any_io_executor strand)>;
 
 // Called when an operation has reached a named point ("create:started"); a failure makes the operation
 // fail there. Tests inject faults and kill the process with it.
@@ -43,6 +47,7 @@ struct Host {
     PortRegistry& ports;
     ChannelFactory make_channel;
     StepHook at_step;
+    PressureWatch watch_pressure;
 };
 
 }  // namespace noid::vm

@@ -71,7 +71,8 @@ LocalEngine::LocalEngine(EngineParts parts, DataDirectory directory, std::unique
             *network_,
             ports_,
             std::move(parts.make_channel),
-            std::move(parts.at_step)} {}
+            std::move(parts.at_step),
+            std::move(parts.watch_pressure)} {}
 
 Awaitable<Result<std::unique_ptr<Engine>>> LocalEngine::open(EngineParts parts) {
     // Once, before anything runs: these few files may be waited for.

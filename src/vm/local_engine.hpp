@@ -26,6 +26,7 @@ struct EngineParts {
     std::unique_ptr<Network> network;
     ChannelFactory make_channel = channel::AgentChannel::create;
     StepHook at_step = {};
+    PressureWatch watch_pressure = MemoryPressure::watch;
 };
 
 // The one implementation of Engine.

@@ -94,8 +94,9 @@ WarmPool::Busy WarmPool::busy() {
 }
 
 void WarmPool::finished_creating() {
-    creating_.fetch_sub(1, std::memory_order_relaxed);
+    // Together: whoever finds that none is being made finds for how long it is quiet, too.
     asio::post(strand_, [self = shared_from_this()] {
+        self->creating_.fetch_sub(1, std::memory_order_relaxed);
         self->quiet_from_ = Clock::now() + quiet_before_refill;
         self->look_again();
     });
@@ -293,7 +294,7 @@ Awaitable<void> WarmPool::follow_templates() {
 }
 
 Awaitable<void> WarmPool::yield_to_pressure() {
-    auto pressure = MemoryPressure::watch(strand_);
+    auto pressure = host_.watch_pressure(strand_);
     if (!pressure) {
         log::info("the pool looks at the host's memory only before it adds a VM",
                   {{"reason", pressure.error().full()}});
@@ -301,9 +302,8 @@ Awaitable<void> WarmPool::yield_to_pressure() {
     }
     while (true) {
         if (auto felt = co_await pressure->felt(); !felt) co_return;
+        if (calm_from_ < Clock::now()) log::info("the pool gives way: the host is short of memory");
         calm_from_ = Clock::now() + calm_before_refill;
-        if (numbers().ready == 0) continue;
-        log::info("the pool gives way: the host is short of memory");
         end_all();
     }
 }

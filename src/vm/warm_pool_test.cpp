@@ -66,6 +66,13 @@ class WarmPoolTest : public EngineWorld {
     }
     Awaitable<WarmNumbers> numbers() { co_return (co_await engine_->numbers()).warm; }
 
+    // That a guest was given with that name; meanwhile others of the pool may get theirs.
+    [[nodiscard]] proto::Identity identity_of(std::string_view hostname) const {
+        const std::lock_guard lock{script_->mutex};
+        const auto found = std::ranges::find(script_->identities, hostname, &proto::Identity::hostname);
+        return found == script_->identities.end() ? proto::Identity{} : *found;
+    }
+
     // Processes that work below the data directory, even in a directory that is gone.
     [[nodiscard]] std::size_t processes() const {
         std::size_t count = 0;
@@ -113,7 +120,7 @@ TEST_F(WarmPoolTest, ACreateLetsOneRunAndAnotherTakesItsPlace) {
         EXPECT_EQ(made->vm.state, State::running);
         EXPECT_TRUE(made->vm.warnings.empty());
         EXPECT_FALSE(made->vm.address.empty());
-        const proto::Identity& given = script_->identities.back();
+        const proto::Identity given = identity_of("a");
         EXPECT_EQ(given.hostname, "a");
         EXPECT_EQ(given.env, std::vector<std::string>{"A=1"});
         EXPECT_TRUE(given.end_sessions && given.new_boot_id && given.renew_ssh_host_keys && given.network);

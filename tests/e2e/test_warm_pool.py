@@ -16,7 +16,7 @@ SIZE = 3
 
 
 @contextlib.contextmanager
-def log_lines(server, patience=120):
+def log_lines(server, patience=300):
     """The lines of the server's log as they are written, from the first one on."""
     with subprocess.Popen(["timeout", str(patience), "tail", "-n", "+1", "-F", server.log],
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as tail:

@@ -80,6 +80,9 @@ Awaitable<void> EngineWorld::open() {
         if (script->fail_at == step) return fail(Errc::internal, "injected at " + std::string{step});
         return {};
     };
+    parts.watch_pressure = [](const asio::any_io_executor&) -> Result<MemoryPressure> {
+        return fail(Errc::unsupported, "tests are not about the host's memory");
+    };
     auto opened = co_await LocalEngine::open(std::move(parts));
     if (!opened) throw std::runtime_error{opened.error().full()};
     engine_ = std::move(*opened);
