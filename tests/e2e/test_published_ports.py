@@ -151,7 +151,10 @@ def until(condition, limit=60):
 
 def greeted(port):
     """A connection that the guest has said hello to; None when it was cut before."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    try:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    except ConnectionResetError:
+        return None
     try:
         if connection.recv(6, socket.MSG_WAITALL) == b"hello\n":
             return connection
