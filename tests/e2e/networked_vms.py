@@ -49,7 +49,7 @@ def api(networked_server):
 
 
 def bash(api, vm, script, check=True):
-    done = api.exec(vm, "bash", "-c", script, timeout_ms=60_000)
+    done = api.exec(vm, "bash", "-c", script, timeout_ms=300_000)
     assert not check or done["exit_code"] == 0, done
     return done
 
