@@ -40,7 +40,7 @@ def balloon(vm):
 
 def shell(user, name, script, **fields):
     # Random bytes and digests take minutes where the host itself is emulated.
-    answer = user.exec(name, "sh", "-ec", script, timeout_ms=300_000, **fields)
+    answer = user.exec(name, "sh", "-ec", script, **{"timeout_ms": 300_000, **fields})
     assert answer["exit_code"] == 0, answer
     return answer["stdout"]
 
