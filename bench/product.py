@@ -56,7 +56,7 @@ class Product:
             readable, _, _ = select.select([pipe], [], [], 60)
             if not readable or pipe.readline() != b"ready\n":
                 raise RuntimeError((self.directory / "server.log").read_text()[-2000:])
-        self.http = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        self.http = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         self.http.connect()
         self.http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self

@@ -444,7 +444,7 @@ class World:
 
     def slots(self):
         """Namespaces of slots, used or ready."""
-        return sorted(p.name for p in (self.directory / "netns").iterdir())
+        return sorted(p.name for p in (self.directory / "netns").glob("*"))  # cleanup removes it when it is empty
 
     def rules(self):
         """Everything that the host's packet filters hold, without counters."""

@@ -2,6 +2,7 @@
 import os
 import shutil
 import tempfile
+import time
 
 import pytest
 
@@ -95,4 +96,8 @@ def say_name(api, vm):
 
 
 def state_of(api, vm):
-    return api.get(f"/v1/vms/{vm}").json()["state"]
+    """Once its wake has come to its end: a guest may answer before."""
+    deadline = time.monotonic() + 60
+    while (state := api.get(f"/v1/vms/{vm}").json()["state"]) == "starting" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return state
