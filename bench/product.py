@@ -8,6 +8,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
+
+
+IDLE_S = 5
 
 
 def free_port():
@@ -57,20 +61,31 @@ class Product:
             if not readable or pipe.readline() != b"ready\n":
                 raise RuntimeError((self.directory / "server.log").read_text()[-2000:])
         self.http = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
-        self.http.connect()
-        self.http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.used = 0
         return self
 
+    def connect(self):
+        """The server closes connections that were idle for long; no measurement begins with such a one."""
+        idle, self.used = time.monotonic() - self.used, time.monotonic()
+        if self.http.sock is not None and idle < IDLE_S:
+            return
+        self.http.close()
+        self.http.connect()
+        self.http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
     def request(self, method, path, body=None):
+        self.connect()
         self.http.request(method, path, None if body is None else json.dumps(body),
                           {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"})
         answer = self.http.getresponse()
         content = answer.read()
+        self.used = time.monotonic()
         if answer.status >= 300:
             raise RuntimeError(f"{method} {path}: {answer.status} {content[:500]}")
         return json.loads(content) if content else None
 
     def page(self, path):
+        self.connect()
         self.http.request("GET", path, None, {"Authorization": f"Bearer {self.token}"})
         return self.http.getresponse().read().decode()
 
@@ -86,7 +101,6 @@ class Product:
     def __exit__(self, *_):
         try:
             if self.process is not None and self.process.poll() is None:
-                self.http.close()  # the server has, if it was long idle; the next request opens it again
                 for vm in self.request("GET", "/v1/vms"):
                     self.request("DELETE", f"/v1/vms/{vm['name']}")
                 self.process.terminate()
