@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <utility>
@@ -23,6 +24,9 @@ constexpr std::array needed_capabilities{CAP_SYS_ADMIN, CAP_SYS_CHROOT,      CAP
                                          CAP_KILL,      CAP_DAC_OVERRIDE,    CAP_SYS_PTRACE, CAP_SYS_RESOURCE,
                                          CAP_MKNOD,     CAP_NET_BIND_SERVICE};
 
+// The kernel's usual net.ipv4.ip_unprivileged_port_start.
+constexpr std::uint16_t first_unprivileged_port = 1024;
+
 launcher::UserRange vmm_users(const config::ServerConfig& config) {
     return {.first = config.vmm.first_uid, .count = config.vmm.uids};
 }
@@ -39,6 +43,12 @@ Result<privileged::ServerUser> server_user(const config::ServerConfig& config) {
     if (auto shared = privileged::share_data_directory(data_dir, *user, vmm_users(config)); !shared)
         return fail(std::move(shared.error()).at("take over the data directory for " + user->name));
     return user;
+}
+
+// Published ports come and go while the server runs, so it must be able to take them itself.
+std::vector<int> own_capabilities(const config::ServerConfig& config) {
+    if (config.ingress.first_port < first_unprivileged_port) return {CAP_NET_BIND_SERVICE};
+    return {};
 }
 
 std::vector<std::filesystem::path> read_places(const config::ServerConfig& config) {
@@ -71,6 +81,7 @@ Result<ServerProcess> ServerProcess::begin(const config::ServerConfig& config,
         .warden = std::move(starter->warden),
         .reachable = read_places(config),
         .own_descriptors = std::move(own_descriptors),
+        .own_capabilities = own_capabilities(config),
         .as_root = as_root};
     auto separation = privileged::Separation::begin(std::move(plan));
     if (!separation) return fail(std::move(separation.error()));

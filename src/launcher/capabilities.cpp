@@ -38,11 +38,16 @@ Result<void> keep_capabilities(std::span<const int> kept) {
 
 namespace {
 
-bool drop_capabilities() noexcept {
+bool have_capabilities(std::span<const int> kept) noexcept {
     __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+    for (const int capability : kept) {
+        auto& set = sets[CAP_TO_INDEX(capability)];
+        set.permitted |= CAP_TO_MASK(capability);
+        set.effective = set.permitted;
+    }
     return ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == 0 &&
-           ::syscall(SYS_capset, &header, none.data()) == 0;
+           ::syscall(SYS_capset, &header, sets.data()) == 0;
 }
 
 bool drop_bounding_set() noexcept {
@@ -56,11 +61,15 @@ bool drop_bounding_set() noexcept {
 
 // Not by the C library's functions, which see to it that every thread changes: after clone they would wait
 // for threads that only the parent has, where one of those was just beginning.
-bool change_identity(const Credentials& credentials, std::span<const gid_t> groups) noexcept {
+bool change_identity(const Credentials& credentials, std::span<const gid_t> groups,
+                     std::span<const int> kept) noexcept {
     const auto [user, group] = credentials;
-    return drop_bounding_set() && ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0 &&
+    // Otherwise the change of the user takes all of them at once.
+    return ::prctl(PR_SET_KEEPCAPS, kept.empty() ? 0UL : 1UL, 0, 0, 0) == 0 && drop_bounding_set() &&
+           ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0 &&
            ::syscall(SYS_setresgid, group, group, group) == 0 &&
-           ::syscall(SYS_setresuid, user, user, user) == 0 && drop_capabilities();
+           ::syscall(SYS_setresuid, user, user, user) == 0 && have_capabilities(kept) &&
+           ::prctl(PR_SET_KEEPCAPS, 0UL, 0, 0, 0) == 0;
 }
 
 }  // namespace noid::launcher

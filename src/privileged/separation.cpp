@@ -102,7 +102,7 @@ Result<Separation> Separation::begin(Plan plan) {
     reachable.push_back(plan.data_dir);
     if (auto opened = open_passage(reachable, plan.user); !opened) return fail(std::move(opened.error()));
     if (::chdir("/") != 0) return fail_errno(errno, "cannot leave the working directory");
-    if (auto done = become(plan.user); !done) return fail(std::move(done.error()));
+    if (auto done = become(plan.user, plan.own_capabilities); !done) return fail(std::move(done.error()));
     return separation;
 }
 

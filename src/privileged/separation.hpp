@@ -26,10 +26,11 @@ class Separation {
         std::shared_ptr<vmm::Warden> warden;           // for the privileged part
         std::vector<std::filesystem::path> reachable;  // what else the server reads, whatever is above it
         std::vector<int> own_descriptors;              // that the privileged part does not keep
+        std::vector<int> own_capabilities;             // CAP_…, that the server keeps; as a rule none
         std::function<Result<void>()> as_root;  // done by this process before it is the user's; or none
     };
     // Forks. To be called before there are threads; afterwards this process is the user's, without any
-    // capability. Waits for the privileged part of a server that has just ended.
+    // capability but its own ones. Waits for the privileged part of a server that has just ended.
     [[nodiscard]] static Result<Separation> begin(Plan plan);
 
     Separation(Separation&&) noexcept = default;

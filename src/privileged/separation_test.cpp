@@ -1,6 +1,7 @@
 #include "privileged/separation.hpp"
 
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -86,6 +87,28 @@ TEST_F(SeparationTest, NothingOfRootIsLeftInThisProcess) {
         std::ofstream{data() / "own"} << "x";
         return fs::exists(data() / "own") && ::access((home_.path() / "secret").c_str(), F_OK) != 0;
     }));
+}
+
+TEST_F(SeparationTest, WhatThisProcessIsToKeepIsAllThatItKeeps) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        Separation::Plan plan;
+        plan.user = server;
+        plan.data_dir = data();
+        plan.warden = std::move(*LocalWarden::open({.data_dir = data(), .users = vmms}));
+        plan.own_capabilities = {CAP_NET_BIND_SERVICE};
+        const auto separation = Separation::begin(std::move(plan));
+        const auto status = read_file("/proc/self/status", 1 << 16).value();
+        ::_exit(separation && ::getuid() == 64'000 && status.contains("CapPrm:\t0000000000000400") &&
+                        status.contains("CapEff:\t0000000000000400") &&
+                        status.contains("CapInh:\t0000000000000000") &&
+                        status.contains("CapBnd:\t0000000000000000")
+                    ? 0
+                    : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
 }
 
 TEST_F(SeparationTest, TheOtherHalfStartsWhatMayBeStarted) {

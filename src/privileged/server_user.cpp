@@ -67,8 +67,8 @@ Result<ServerUser> find_server_user(const std::string& wanted, const launcher::U
     return std::move(*user);
 }
 
-Result<void> become(const ServerUser& user) {
-    if (!launcher::change_identity(user.credentials, user.groups) ||
+Result<void> become(const ServerUser& user, std::span<const int> kept) {
+    if (!launcher::change_identity(user.credentials, user.groups, kept) ||
         ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return fail_errno(errno, "cannot become " + user.name);
     return {};

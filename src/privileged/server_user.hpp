@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,8 @@ inline constexpr auto usual_server_user = "noid";
                                                   const launcher::UserRange& vmm_users,
                                                   const std::filesystem::path& data_dir);
 
-// Becomes that user for good: no capability is left, and no way to get one. Before there are threads; needs
-// CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
-[[nodiscard]] Result<void> become(const ServerUser& user);
+// Becomes that user for good: no capability but `kept` (CAP_…) is left, and no way to get one. Before there
+// are threads; needs CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
+[[nodiscard]] Result<void> become(const ServerUser& user, std::span<const int> kept = {});
 
 }  // namespace noid::privileged

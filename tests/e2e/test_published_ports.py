@@ -102,6 +102,17 @@ def test_a_published_port_leads_into_the_guest_through_its_whole_life(server, cl
     assert is_closed(host)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_where_the_operator_says_so_ports_are_published_that_only_root_may_take(server_factory):
+    server = server_factory(ingress={"ports": "900-1023"}).start()
+    client = server.make_user()
+    client.create("web")
+    serve(client, "web")
+    host = client.post("/v1/vms/web/ports", json={"guest": 8000}).json()["host"]
+    assert 900 <= host < 1024
+    assert hashed_by_guest(host, b"low") == hashlib.sha256(b"low").hexdigest()
+
+
 def test_settings_of_the_network_are_kept(client):
     client.create("net", network="egress")
     assert client.get("/v1/vms/net/network").json()["mode"] == "egress"
