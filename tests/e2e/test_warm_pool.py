@@ -9,6 +9,7 @@ import time
 import pytest
 
 from conftest import GUEST_MEMORY
+from memory_shortage import HAS_IT, shortage_of_memory
 from netd_world import HOST, INTERNET, World
 from networked_vms import NEEDS_A_NETWORK, PORT, address_of, peer_seen_by
 
@@ -100,6 +101,19 @@ def test_a_server_that_was_killed_leaves_nothing_of_its_pool(pooled):
     assert len(set(server.vmm_processes()) & before) == 1, "only the user's VM goes on"
     assert user.exec("first", "hostname")["stdout"] == "first\n"
     assert user.create("next")["start"] == "pool"
+
+
+@pytest.mark.skipif(not HAS_IT, reason="needs root, control groups with memory, and pressure stall information")
+def test_the_pool_gives_way_when_the_host_is_short_of_memory(pooled):
+    server, user = pooled
+    with shortage_of_memory(server.data_dir):
+        wait_for(server, "the pool gives way: the host is short of memory", 1)
+        # Nobody else does, and a create does without the pool.
+        assert user.exec("first", "hostname")["stdout"] == "first\n"
+        assert user.create("next")["start"] == "template"
+    server.stop()
+    assert server.log.read_text().count("VM kept ready") == SIZE, "none was added"
+    assert len(server.vmm_processes()) == 2 and kept(server) == set()
 
 
 @pytest.fixture
