@@ -93,6 +93,19 @@ Awaitable<void> EngineWorld::close() {
     engine_.reset();
 }
 
+// The engine tells nobody of every change of a VM's state.
+Awaitable<bool> EngineWorld::reaches(std::shared_ptr<Tenant> tenant, std::string name, State wanted) {
+    asio::steady_timer timer{co_await asio::this_coro::executor};
+    for (int i = 0; i < 6000; ++i) {
+        for (const VmView& vm : tenant->list()) {
+            if (vm.name == name && vm.state == wanted) co_return true;
+        }
+        timer.expires_after(std::chrono::milliseconds{10});
+        co_await timer.async_wait(asio::use_awaitable);
+    }
+    co_return false;
+}
+
 Awaitable<bool> EngineWorld::reached(std::string step, std::size_t times) {
     auto wait = [this, &step, times]() -> Awaitable<Result<void>> {
         while (true) {

@@ -15,6 +15,12 @@
 
 namespace noid::vm {
 
+// Of a session of which nothing matters. Not written as {} in a co_await expression: g++ 12 would destroy it
+// twice.
+inline proto::SessionSpec command() {
+    return {};
+}
+
 // An engine over a temporary data directory and the doubles of fake_vmm.hpp, on a loop of two threads.
 class EngineWorld : public ::testing::Test {
   protected:
@@ -38,6 +44,9 @@ class EngineWorld : public ::testing::Test {
     // Waits until the engine has come to that step so many times since the test began. False: not in a
     // minute.
     Awaitable<bool> reached(std::string step, std::size_t times);
+
+    // Waits until the user's VM is in that state. False: not in a minute.
+    static Awaitable<bool> reaches(std::shared_ptr<Tenant> tenant, std::string name, State wanted);
 
     // How many processes of this test are alive.
     [[nodiscard]] std::size_t alive() const;
