@@ -228,7 +228,7 @@ def checkpoint_pause(bench):
         large, large_floor = pauses(bench, product, by_hand, LARGE)
     return [Measurement("checkpoint-pause", small, small_floor, "ms", 1.3),
             Measurement("checkpoint-pause-2g", large, large_floor, "ms", 1.3),
-            Measurement("checkpoint-pause-2g-to-256m", large, small, "ms", 1.3)]
+            Measurement("checkpoint-pause-2g-to-256m", large, small, "ms", 1.1)]
 
 
 def saved_vm(product):

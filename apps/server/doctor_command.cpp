@@ -44,6 +44,7 @@ int doctor(const config::ConfigSource& source) {
         doctor::check_reflink(*config),
         doctor::check_free_disk(*config),
         doctor::check_listen_address(*config),
+        doctor::check_pauses(),
         doctor::check_ip_forwarding(),
         doctor::check_entropy(),
         doctor::check_descriptor_limit(*config),

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "base/fd.hpp"
+#include "vmm/userfaultfd.hpp"
 #include "volume/pool.hpp"
 
 namespace noid::doctor {
@@ -169,6 +170,16 @@ Finding check_listen_address(const config::ServerConfig& config) {
                        "by this server, if it runs; else stop the other program or change [server] listen");
     }
     return failure("listen", listen + ": " + system_text(errno), "correct [server] listen");
+}
+
+Finding check_pauses() {
+    const Fd made{vmm::make_userfaultfd()};
+    if (made) return ok("pauses", "under QEMU too, a checkpoint's does not grow with the guest's memory");
+    return ok(
+        "pauses",
+        fmt::format("under QEMU a checkpoint's grows with what the guest has written: the kernel does not "
+                    "tell what changed ({}; Linux 6.7 does)",
+                    system_text(errno)));
 }
 
 Finding check_ip_forwarding() {

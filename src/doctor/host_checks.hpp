@@ -19,6 +19,8 @@ namespace noid::doctor {
 [[nodiscard]] Finding check_free_disk(const config::ServerConfig& config);
 // The listen address can be bound, or a Noid server answers there.
 [[nodiscard]] Finding check_listen_address(const config::ServerConfig& config);
+// Whether this kernel tells which pages of a guest were written.
+[[nodiscard]] Finding check_pauses();
 [[nodiscard]] Finding check_ip_forwarding();
 // The kernel's generator is seeded: getrandom does not block.
 [[nodiscard]] Finding check_entropy();

@@ -41,6 +41,10 @@ struct PrivateRoot {
 };
 
 // What a launched process may see and do. The default takes away nothing but the way to new
+// Whether a process may have a userfaultfd, and so handle faults of its memory itself: those of the kernel,
+// too, would help whoever attacks the kernel.
+enum class Userfaultfd : std::uint8_t { none, of_own_faults };
+
 // privileges, which no launched process ever has.
 struct Confinement {
     // With them, all capabilities go, those that could be gained by executing something too.
@@ -61,3 +65,4 @@ struct Confinement {
 };
 
 }  // namespace noid::launcher
+    Userfaultfd userfaultfd = Userfaultfd::none;  // one of these system calls

@@ -213,7 +213,8 @@ bool owns_mounts(const Confinement& confinement) {
     // As the new user: a directory that it may not enter is no place to run it in.
     if (::chdir(spec.directory.c_str()) != 0) give_up(error_writer, Step::directory);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) give_up(error_writer, Step::privileges);
-    if (confinement.few_system_calls && !refuse_system_calls()) give_up(error_writer, Step::system_calls);
+    if (confinement.few_system_calls && !refuse_system_calls(confinement.userfaultfd))
+        give_up(error_writer, Step::system_calls);
     ::execve(prepared.arguments[0], prepared.arguments.data(), prepared.environment.data());
     give_up(error_writer, Step::execute);
 }

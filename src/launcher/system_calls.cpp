@@ -4,6 +4,7 @@
 #include <linux/btrfs.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -18,7 +19,7 @@ namespace noid::launcher {
 
 namespace {
 
-constexpr std::array<std::uint32_t, 53> refused{
+constexpr std::array<std::uint32_t, 52> refused{
     // namespaces and roots
     SYS_unshare, SYS_setns, SYS_chroot, SYS_pivot_root,
     // mounts
@@ -30,9 +31,9 @@ constexpr std::array<std::uint32_t, 53> refused{
     // files by number, whatever root there is
     SYS_open_by_handle_at, SYS_name_to_handle_at,
     // the kernel
-    SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_keyctl, SYS_add_key, SYS_request_key, SYS_init_module,
-    SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_kexec_file_load, SYS_reboot, SYS_acct,
-    SYS_syslog, SYS_lookup_dcookie, SYS_fanotify_init, SYS_vhangup, SYS_iopl, SYS_ioperm,
+    SYS_bpf, SYS_perf_event_open, SYS_keyctl, SYS_add_key, SYS_request_key, SYS_init_module, SYS_finit_module,
+    SYS_delete_module, SYS_kexec_load, SYS_kexec_file_load, SYS_reboot, SYS_acct, SYS_syslog,
+    SYS_lookup_dcookie, SYS_fanotify_init, SYS_vhangup, SYS_iopl, SYS_ioperm,
     // the clock
     SYS_settimeofday, SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime,
     // names of the host
@@ -69,10 +70,10 @@ constexpr std::uint32_t have_not = SECCOMP_RET_ERRNO | ENOSYS;
 constexpr std::size_t first_argument = offsetof(seccomp_data, args);
 constexpr std::size_t second_argument = first_argument + sizeof(std::uint64_t);
 
-constexpr std::size_t length =
-    6 + 2 * (refused.size() + absent.size()) + 4 + 3 + 2 * subvolumes.size() + 4 + 2 * families.size() + 1;
+constexpr std::size_t length = 6 + 2 * (refused.size() + absent.size()) + 5 + 4 + 3 + 2 * subvolumes.size() +
+                               4 + 2 * families.size() + 1;
 
-constexpr std::array<sock_filter, length> program() {
+constexpr std::array<sock_filter, length> program(Userfaultfd userfaultfd) {
     std::array<sock_filter, length> code{};
     std::size_t at = 0;
     const auto add = [&](sock_filter statement) { code[at++] = statement; };
@@ -90,6 +91,11 @@ constexpr std::array<sock_filter, length> program() {
         add(if_equal(number));
         add(answer(have_not));
     }
+    add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 4));
+    add(load(first_argument));
+    add(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, UFFD_USER_MODE_ONLY, 0, 1));
+    add(answer(userfaultfd == Userfaultfd::of_own_faults ? SECCOMP_RET_ALLOW : refuse));
+    add(answer(refuse));
     add(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3));
     add(load(first_argument));
     add(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, new_namespaces, 0, 1));
@@ -115,8 +121,10 @@ constexpr std::array<sock_filter, length> program() {
 
 }  // namespace
 
-bool refuse_system_calls() noexcept {
-    static constexpr auto code = program();
+bool refuse_system_calls(Userfaultfd userfaultfd) noexcept {
+    static constexpr auto strict = program(Userfaultfd::none);
+    static constexpr auto with_faults = program(Userfaultfd::of_own_faults);
+    const auto& code = userfaultfd == Userfaultfd::none ? strict : with_faults;
     const sock_fprog filter{.len = static_cast<unsigned short>(code.size()),
                             .filter = const_cast<sock_filter*>(code.data())};
     return ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) == 0;

@@ -30,6 +30,7 @@
 #include "qemu/jail.hpp"
 #include "qemu/process_spec.hpp"
 #include "vmm/directory_access.hpp"
+#include "vmm/userfaultfd.hpp"
 
 namespace noid::privileged {
 
@@ -104,6 +105,16 @@ std::uint64_t bytes_written(pid_t pid) {
 bool has_ended(const Fd& pidfd) {
     pollfd end{pidfd.get(), POLLIN, 0};
     return ::poll(&end, 1, 0) == 1;
+}
+
+// The process may have put anything at that number.
+Fd userfaultfd_of(pid_t pid) {
+    const Fd process{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+    Fd file{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), vmm::userfaultfd_number, 0))};
+    if (!file) return {};
+    std::error_code gone;
+    if (fs::read_symlink(name_of(file), gone) != "anon_inode:[userfaultfd]") return {};
+    return file;
 }
 
 vmm::HostDevices try_devices() {
@@ -360,6 +371,7 @@ Result<std::vector<vmm::WorkingProcess>> LocalWarden::processes() {
     std::vector<vmm::WorkingProcess> found;
     for (fs::directory_iterator entry{"/proc", failed}, end; !failed && entry != end;
          entry.increment(failed)) {
+    files.userfaultfd = userfaultfd_of(process.pid);
         const auto name = entry->path().filename().string();
         pid_t pid = 0;
         const auto [stopped, error] = std::from_chars(name.data(), name.data() + name.size(), pid);

@@ -87,8 +87,9 @@ Result<vmm::ProcessFiles> RemoteWarden::files_of(const ProcessIdentity& process)
     Reader reader{answer->bytes};
     files.bytes_written = reader.number();
     std::size_t next = 0;
-    for (Fd* each : {&files.memory, &files.pagemap, &files.maps, &files.smaps_rollup, &files.output}) {
-        if (next < answer->descriptors.size()) *each = std::move(answer->descriptors[next++]);
+    for (Fd* each : files_in(files)) {
+        if (reader.number_up_to(1) == 1 && next < answer->descriptors.size())
+            *each = std::move(answer->descriptors[next++]);
     }
     if (!files.smaps_rollup || !reader.at_end())
         return fail(Errc::corrupt, "the server's privileged part answers something else");

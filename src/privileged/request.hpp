@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <variant>
@@ -36,6 +37,12 @@ struct ReclaimRequest {
 
 using Request = std::variant<vmm::ProcessRequest, AdoptRequest, SignalRequest, FilesRequest, ProcessesRequest,
                              NetworkRequest, ReclaimRequest>;
+
+// The descriptors of an answer to FilesRequest, each if it is there.
+[[nodiscard]] inline std::array<Fd*, 6> files_in(vmm::ProcessFiles& files) noexcept {
+    return {&files.memory,       &files.pagemap, &files.maps,
+            &files.smaps_rollup, &files.output,  &files.userfaultfd};
+}
 
 // The bytes of a request; its descriptors go beside them.
 [[nodiscard]] std::string encode(const vmm::ProcessRequest& request);

@@ -159,7 +159,8 @@ Result<Service::Answer> Service::carry_out(const FilesRequest& request) {
     if (!files) return fail(std::move(files.error()));
     Answer answer;
     answer.content.number(files->bytes_written);
-    for (Fd* each : {&files->memory, &files->pagemap, &files->maps, &files->smaps_rollup, &files->output}) {
+    for (Fd* each : files_in(*files)) {
+        answer.content.number(*each ? 1 : 0);
         if (*each) answer.descriptors.push_back(std::move(*each));
     }
     return answer;

@@ -31,8 +31,9 @@ std::string memory_backend(const vmm::MachineSpec& spec, const Beginning& beginn
 }
 
 // The guest's flush must reach the disk, so its cache is the host's page cache with writeback: a clone by
-// FICLONE or copy sees what is in it, and clones of one image share it. What the guest discards, the file
-// gives back.
+// FICLONE or copy sees what is in it, and clones of one image share it. And what is read goes into the
+// guest's memory by its page tables, so that it counts as written (guest_memory.hpp). What the guest
+// discards, the file gives back.
 std::string root_disk(const vmm::MachineSpec& spec) {
     return json::serialize(json::object{
         {"node-name", "root"},

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +43,35 @@ bool is_own(std::uint64_t entry) {
     return (entry & (page_present | page_swapped)) != 0 && (entry & page_of_file) == 0;
 }
 
+// PAGEMAP_SCAN as of Linux 6.7 (include/uapi/linux/fs.h), which a distribution's headers may be older than.
+struct PageRegion {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::uint64_t categories = 0;
+};
+struct PageMapSearch {
+    std::uint64_t size = sizeof(PageMapSearch);
+    std::uint64_t flags = 0;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::uint64_t stopped_at = 0;
+    std::uint64_t regions = 0;
+    std::uint64_t room = 0;
+    std::uint64_t most_pages = 0;
+    std::uint64_t inverted = 0;  // of the categories
+    std::uint64_t all_of = 0;
+    std::uint64_t any_of = 0;
+    std::uint64_t returned = 0;
+};
+constexpr unsigned long pagemap_scan = _IOWR('f', 16, PageMapSearch);
+constexpr std::uint64_t protect_what_matches = 1;  // PM_SCAN_WP_MATCHING
+constexpr std::uint64_t only_if_protectable = 2;   // PM_SCAN_CHECK_WPASYNC
+constexpr std::uint64_t is_written = 1 << 1;       // PAGE_IS_WRITTEN: since it was protected
+constexpr std::uint64_t is_of_file = 1 << 2;       // PAGE_IS_FILE
+constexpr std::uint64_t is_present = 1 << 3;       // PAGE_IS_PRESENT
+constexpr std::uint64_t is_swapped = 1 << 4;       // PAGE_IS_SWAPPED
+constexpr std::size_t regions_at_once = 8 * 1024;
+
 constexpr char zeros[page] = {};
 
 bool is_zero(const char* bytes) {
@@ -77,13 +108,51 @@ Result<GuestMemory> GuestMemory::open(Files files, std::uint64_t address, MiB si
     const auto inode = memory.mapped_inode();
     if (!inode) return fail(inode.error());
     memory.inode_ = *inode;
+    memory.follow_writes();
     memory.saved_is_known_ = past == Past::none;
     // Over no file, memory that has only been read is zero, as it is where nothing was written of it.
     memory.saved_.resize(memory.size_ / page, memory.inode_ == 0 ? fingerprint_of(zeros) : Fingerprint{});
     return memory;
 }
 
-Result<std::vector<GuestMemory::Run>> GuestMemory::own_pages() const {
+// From now on the kernel says what is written, if it can.
+void GuestMemory::follow_writes() {
+    if (!files_.userfaultfd) return;
+    uffdio_register request{};
+    request.range = {address_, size_};
+    request.mode = UFFDIO_REGISTER_MODE_WP;
+    if (::ioctl(files_.userfaultfd.get(), UFFDIO_REGISTER, &request) != 0) files_.userfaultfd.reset();
+}
+
+Result<std::vector<GuestMemory::Run>> GuestMemory::own_pages(Own which) {
+    return files_.userfaultfd ? search_page_map(which) : read_page_map();
+}
+
+Result<std::vector<GuestMemory::Run>> GuestMemory::search_page_map(Own which) const {
+    std::vector<Run> runs;
+    std::vector<PageRegion> regions(regions_at_once);
+    PageMapSearch search;
+    search.flags = protect_what_matches | only_if_protectable;
+    search.begin = address_;
+    search.end = address_ + size_;
+    search.regions = reinterpret_cast<std::uint64_t>(regions.data());
+    search.room = regions.size();
+    search.inverted = is_of_file;
+    search.all_of = is_of_file | (which == Own::written_since_looked_at ? is_written : 0);
+    search.any_of = is_present | is_swapped;
+    search.returned = is_present;
+    while (search.begin < search.end) {
+        const int found = ::ioctl(files_.pagemap.get(), pagemap_scan, &search);
+        if (found < 0 || search.stopped_at <= search.begin)
+            return fail_errno(found < 0 ? errno : ESRCH, "cannot search the guest's page map");
+        for (int i = 0; i < found; ++i)
+            runs.push_back({regions[i].begin - address_, regions[i].end - regions[i].begin});
+        search.begin = search.stopped_at;
+    }
+    return runs;
+}
+
+Result<std::vector<GuestMemory::Run>> GuestMemory::read_page_map() const {
     std::vector<Run> runs;
     std::vector<std::uint64_t> entries(32 * 1024);
     for (std::uint64_t offset = 0; offset < size_;) {
@@ -266,7 +335,6 @@ class GuestMemory::Copy {
 
 Result<std::uint64_t> GuestMemory::write(const std::vector<Run>& runs, const Fd& file, Wanted wanted,
                                          Guest guest) {
-    saved_is_known_ = false;
     Copy copy{*this, runs, file, wanted};
     auto written = copy.carry_out(guest == Guest::running ? 1 : most_threads);
     saved_is_known_ = written.has_value();
@@ -274,16 +342,14 @@ Result<std::uint64_t> GuestMemory::write(const std::vector<Run>& runs, const Fd&
 }
 
 Result<std::uint64_t> GuestMemory::write_all_to(const Fd& file, Guest guest) {
-    std::vector<Run> runs{{0, size_}};
+    saved_is_known_ = false;
+    auto runs = own_pages(Own::all);
+    if (!runs) return fail(std::move(runs.error()));
     // Over no file, what is not the guest's own is zero. Over a file, everything must be read.
-    if (inode_ == 0) {
-        auto own = own_pages();
-        if (!own) return fail(std::move(own.error()));
-        runs = std::move(*own);
-    }
+    if (inode_ != 0) *runs = {{0, size_}};
     if (::ftruncate(file.get(), static_cast<off_t>(size_)) != 0)
         return fail_errno(errno, "cannot size the memory file");
-    return write(runs, file, Wanted::not_zero, guest);
+    return write(*runs, file, Wanted::not_zero, guest);
 }
 
 Result<std::uint64_t> GuestMemory::write_changes_to(const Fd& file, Guest guest) {
@@ -291,9 +357,11 @@ Result<std::uint64_t> GuestMemory::write_changes_to(const Fd& file, Guest guest)
     if (::fstat(file.get(), &status) != 0) return fail_errno(errno, "cannot examine the memory file");
     if (static_cast<std::uint64_t>(status.st_size) != size_)
         return fail(Errc::corrupt, "the memory file has another size than the guest's memory");
-    const auto runs = own_pages();
+    // What has been looked at and then not saved would not be looked at again.
+    const bool saved_is_known = std::exchange(saved_is_known_, false);
+    const auto runs = own_pages(saved_is_known ? Own::written_since_looked_at : Own::all);
     if (!runs) return fail(runs.error());
-    return write(*runs, file, saved_is_known_ ? Wanted::changed_since_saved : Wanted::differing_from_file,
+    return write(*runs, file, saved_is_known ? Wanted::changed_since_saved : Wanted::differing_from_file,
                  guest);
 }
 

@@ -15,7 +15,9 @@ namespace noid::qemu {
 // The RAM of a guest, read from outside of QEMU's process. The guest must be paused. It is mapped private:
 // over nothing when it booted, over a snapshot's memory when it woke; what it wrote since then, and nothing
 // else, is in anonymous pages, which /proc/PID/pagemap tells apart. Of each of those that was saved it keeps
-// a fingerprint, 16 bytes for 4096, to tell which have changed since.
+// a fingerprint, 16 bytes for 4096, to tell which have changed since. With the process's userfaultfd only
+// those are looked at that were written since: the kernel protects a page once it has been looked at, and
+// lets the first write to it through at once (PAGEMAP_SCAN in Documentation/admin-guide/mm/pagemap.rst).
 // Everything blocks, and uses several threads for a large guest: its CPUs stand still meanwhile.
 class GuestMemory {
   public:
@@ -28,6 +30,8 @@ class GuestMemory {
         Fd memory;   // mem
         Fd pagemap;  // pagemap
         Fd maps;     // maps
+        // Not of /proc: the process's own one (vmm/userfaultfd.hpp), or none.
+        Fd userfaultfd;
     };
 
     // `address`: where guest address 0 lies in the process.
@@ -57,12 +61,18 @@ class GuestMemory {
         std::uint64_t high = 0;
         bool operator==(const Fingerprint&) const = default;
     };
+    // Which pages to look at.
+    enum class Own : std::uint8_t { all, written_since_looked_at };
     // Which pages to write.
     enum class Wanted : std::uint8_t { not_zero, changed_since_saved, differing_from_file };
     class Copy;
 
     GuestMemory() = default;
-    [[nodiscard]] Result<std::vector<Run>> own_pages() const;
+    // Those that are looked at from now on count as not written.
+    [[nodiscard]] Result<std::vector<Run>> own_pages(Own which);
+    [[nodiscard]] Result<std::vector<Run>> search_page_map(Own which) const;
+    [[nodiscard]] Result<std::vector<Run>> read_page_map() const;
+    void follow_writes();
     // Of the file that it is mapped over; 0: none.
     [[nodiscard]] Result<std::uint64_t> mapped_inode() const;
     [[nodiscard]] static Fingerprint fingerprint_of(const char* page);

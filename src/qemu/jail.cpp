@@ -44,6 +44,7 @@ launcher::Confinement trial_confinement(const std::filesystem::path& program,
 launcher::Confinement confinement(const std::filesystem::path& program, const vmm::MachineSpec& spec,
                                   const launcher::Credentials& user) {
     auto confinement = trial_confinement(program, user);
+    confinement.userfaultfd = launcher::Userfaultfd::of_own_faults;
     auto& root = *confinement.root;
     for (const auto& file : {spec.kernel, spec.initrd}) {
         if (!file.empty() && !lies_in(file, system_files)) root.readable.push_back(file);

@@ -14,7 +14,7 @@
 
 #include "base/file.hpp"
 #include "base/unix_socket.hpp"
-#include "qemu/preload/open_memory.hpp"
+#include "qemu/preload/preload.hpp"
 #include "vmm/directory_access.hpp"
 
 namespace noid::qemu {
@@ -74,11 +74,11 @@ Result<Prepared> prepare(const Host& host, const vmm::MachineSpec& spec, const B
         if (!writer) return fail(std::move(writer.error()));
         request.descriptors.push_back({number, std::move(*writer)});
     }
-    if (beginning.memory_file) {
-        auto done = confined ? vmm::seal(*directory, *beginning.memory_file) : Result<void>{};
-        if (done) done = put_open_memory(*directory);
-        if (!done) return fail(std::move(done.error()));
+    if (beginning.memory_file && confined) {
+        if (auto sealed = vmm::seal(*directory, *beginning.memory_file); !sealed)
+            return fail(std::move(sealed.error()));
     }
+    if (auto put = put_preload(*directory); !put) return fail(std::move(put.error()));
     return Prepared{std::move(*directory), std::move(*output), std::move(request)};
 }
 
@@ -301,9 +301,11 @@ Awaitable<Result<void>> Machine::find_memory() {
     const auto open = [&]() -> Result<GuestMemory> {
         auto files = warden_->files_of(identity());
         if (!files) return fail(std::move(files.error()).at("read the guest's memory"));
-        return GuestMemory::open(
-            {std::move(files->memory), std::move(files->pagemap), std::move(files->maps)}, *address,
-            spec_.memory, past_);
+        return GuestMemory::open({.memory = std::move(files->memory),
+                                  .pagemap = std::move(files->pagemap),
+                                  .maps = std::move(files->maps),
+                                  .userfaultfd = std::move(files->userfaultfd)},
+                                 *address, spec_.memory, past_);
     };
     auto memory = co_await on_pool(pool_, open);
     if (!memory) co_return fail(std::move(memory.error()));

@@ -7,7 +7,7 @@
 
 #include "base/file.hpp"
 #include "qemu/jail.hpp"
-#include "qemu/preload/open_memory.hpp"
+#include "qemu/preload/preload.hpp"
 
 namespace noid::qemu {
 
@@ -41,9 +41,9 @@ launcher::ProcessSpec process_spec(const std::filesystem::path& program, const v
     process.directory = spec.directory;
     // A guest's memory must not end up in a core file.
     process.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, descriptor_limit}};
+    process.environment = {"LD_PRELOAD=" + (spec.directory / preload_file).string()};
     if (start.memory_file)
-        process.environment = {"LD_PRELOAD=" + (spec.directory / open_memory_file).string(),
-                               std::string{open_memory_variable} + "=" + *start.memory_file};
+        process.environment.push_back(std::string{memory_file_variable} + "=" + *start.memory_file);
     if (user) {
         process.confinement = confinement(program, spec, *user);
         // Counted by user, so it holds where there is no control group, too.

@@ -54,7 +54,8 @@ struct ProcessFiles {
     Fd pagemap;
     Fd maps;
     Fd smaps_rollup;
-    Fd output;  // what its standard error goes into, if that is captured output, else none
+    Fd output;       // what its standard error goes into, if that is captured output, else none
+    Fd userfaultfd;  // its own one, see vmm/userfaultfd.hpp, or none
     std::uint64_t bytes_written = 0;  // to files and pipes, from its start until now
 };
 

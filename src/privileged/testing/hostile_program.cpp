@@ -8,6 +8,7 @@
 #include <linux/btrfs.h>
 #include <linux/capability.h>
 #include <linux/perf_event.h>
+#include <linux/userfaultfd.h>
 #include <linux/vm_sockets.h>
 #include <net/if.h>
 #include <sched.h>
@@ -257,7 +258,8 @@ std::string kernel_call(const std::string& name) {
     if (name == "bpf") return outcome(::syscall(SYS_bpf, BPF_MAP_CREATE, &attributes, sizeof attributes));
     if (name == "perf") return outcome(::syscall(SYS_perf_event_open, &event, 0, -1, -1, 0));
     if (name == "keys") return outcome(::syscall(SYS_add_key, "user", "noid", "x", 1, -4));
-    if (name == "userfaultfd") return outcome(::syscall(SYS_userfaultfd, 1));
+    if (name == "userfaultfd") return outcome(::syscall(SYS_userfaultfd, 0));
+    if (name == "userfaultfd-of-own") return outcome(::syscall(SYS_userfaultfd, UFFD_USER_MODE_ONLY));
     if (name == "io_uring") return outcome(::syscall(SYS_io_uring_setup, 4, ring.data()));
     if (name == "module") return outcome(::syscall(SYS_init_module, ring.data(), 1UL, ""));
     if (name == "kexec") return outcome(::syscall(SYS_kexec_load, 0UL, 0UL, nullptr, 0UL));

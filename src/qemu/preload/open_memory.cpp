@@ -1,9 +1,9 @@
-// Loaded into a QEMU that wakes from a snapshot (LD_PRELOAD). QEMU maps the snapshot's memory
-// private but opens the file for reading and writing (backends/hostmem-file.c, before 8.2 with no other way),
-// and it may not write there: other machines wake from the same file. So that one file is opened for reading.
-// And memory that the guest gives back becomes no hole in it, which is what QEMU tries first
-// (softmmu/physmem.c, ram_block_discard_range): that the guest's own pages go, which is what QEMU does next,
-// is all that is to be had. Stands alone: no library of ours, no sanitizer.
+// Of the library that is loaded into QEMU (preload.hpp), for one that wakes from a snapshot. QEMU maps the
+// snapshot's memory private but opens the file for reading and writing (backends/hostmem-file.c, before 8.2
+// with no other way), and it may not write there: other machines wake from the same file. So that one file is
+// opened for reading. And memory that the guest gives back becomes no hole in it, which is what QEMU tries
+// first (softmmu/physmem.c, ram_block_discard_range): that the guest's own pages go, which is what QEMU does
+// next, is all that is to be had. Stands alone: no library of ours, no sanitizer.
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
