@@ -95,28 +95,6 @@ def template_create(bench):
             Measurement("template-create-2g-to-256m", ours[LARGE], ours[SMALL], "ms", 1.1)]
 
 
-def jail_start(bench):
-    """A VM out of a template, confined and not, until its first command has answered. The promise is at most 15 ms
-    more."""
-    confined, not_confined = [], []
-    with world(bench) as (jailed, _, _), world(bench, vmm={"jail": "never"}) as (bare, _, _):
-        for product in (jailed, bare):
-            bake(product, SMALL)
-
-        def create_and_run(product):
-            create(product, "vm", SMALL)
-            product.request("POST", "/v1/vms/vm/exec", {"command": ["/bin/true"]})
-
-        for turn in range(16):
-            for product, times in ((jailed, confined), (bare, not_confined)):
-                took = timed(lambda: create_and_run(product))
-                product.request("DELETE", "/v1/vms/vm")
-                if turn > 0:  # the first warms the caches
-                    times.append(took)
-    middle = sorted(not_confined)[len(not_confined) // 2]
-    return Measurement("jail-start", confined, not_confined, "ms", (middle + 15) / middle)
-
-
 def wait_for_pool(product):
     """Until a VM is kept ready and the server is at rest."""
     deadline = time.monotonic() + 120
@@ -347,6 +325,6 @@ def checkpoint_size(bench):
     return Measurement("checkpoint-size", [used / MIB], [count * changed / MIB], "MiB", 1.5)
 
 
-BENCHMARKS = {"template-create": template_create, "pool-create": pool_create, "jail-start": jail_start,
+BENCHMARKS = {"template-create": template_create, "pool-create": pool_create,
               "checkpoint-pause": checkpoint_pause, "clones-50": fifty_clones, "clone-memory": clone_memory,
               "checkpoint-size": checkpoint_size}

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "launcher/ready_namespaces.hpp"
 
 namespace noid::launcher {
 
@@ -40,11 +41,11 @@ struct PrivateRoot {
     std::vector<File> files = {};
 };
 
-// What a launched process may see and do. The default takes away nothing but the way to new
 // Whether a process may have a userfaultfd, and so handle faults of its memory itself: those of the kernel,
 // too, would help whoever attacks the kernel.
 enum class Userfaultfd : std::uint8_t { none, of_own_faults };
 
+// What a launched process may see and do. The default takes away nothing but the way to new
 // privileges, which no launched process ever has.
 struct Confinement {
     // With them, all capabilities go, those that could be gained by executing something too.
@@ -60,9 +61,11 @@ struct Confinement {
     bool own_host_name = false;
     // With nothing in it, not even a loopback that is up; not together with network_namespace.
     bool own_network = false;
+    // Of these, the ones with which `root` and own_network begin, instead of making them.
+    std::optional<ReadyNamespaces> ready = {};
     // Without the system calls that no VMM needs: see launcher/system_calls.hpp.
     bool few_system_calls = false;
+    Userfaultfd userfaultfd = Userfaultfd::none;  // one of these system calls
 };
 
 }  // namespace noid::launcher
-    Userfaultfd userfaultfd = Userfaultfd::none;  // one of these system calls

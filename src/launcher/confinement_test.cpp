@@ -28,7 +28,10 @@ using testing::Not;
 
 constexpr Credentials somebody{.user = 64001, .group = 64001};
 
-class ConfinementTest : public testing::Test {
+// Where its namespaces come from.
+enum class Namespaces : std::uint8_t { made_at_start, made_before };
+
+class ConfinementTest : public testing::TestWithParam<Namespaces> {
   protected:
     void SetUp() override {
         if (::geteuid() != 0) GTEST_SKIP() << "needs root";
@@ -56,6 +59,8 @@ class ConfinementTest : public testing::Test {
         spec.confinement.root =
             PrivateRoot{.readable = {busybox_}, .writable = {own_}, .devices = {"/dev/null"}};
         spec.confinement.own_pids = spec.confinement.own_ipc = spec.confinement.own_host_name = true;
+        if (GetParam() == Namespaces::made_before)
+            spec.confinement.ready = std::move(*ReadyNamespaces::make());
         return spec;
     }
     static std::string output_of(ProcessSpec spec) {
@@ -76,7 +81,7 @@ class ConfinementTest : public testing::Test {
     std::filesystem::path own_;
 };
 
-TEST_F(ConfinementTest, SeesNothingButWhatItWasGiven) {
+TEST_P(ConfinementTest, SeesNothingButWhatItWasGiven) {
     const auto seen = try_to("$b find / -type f -o -type c | $b sort");
     EXPECT_EQ(seen, "/dev/null\n" + busybox_.string() + "\n");
     EXPECT_THAT(try_to("$b cat " + other_file()), HasSubstr("No such file"));
@@ -84,7 +89,7 @@ TEST_F(ConfinementTest, SeesNothingButWhatItWasGiven) {
                 AllOf(HasSubstr("/proc: No such"), HasSubstr("/sys: No such"), HasSubstr("/etc: No such")));
 }
 
-TEST_F(ConfinementTest, WritesOnlyItsOwnDirectory) {
+TEST_P(ConfinementTest, WritesOnlyItsOwnDirectory) {
     EXPECT_EQ(try_to("$b pwd; echo new >file; $b cat file"), own_.string() + "\nnew\n");
     EXPECT_TRUE(std::filesystem::exists(own_ / "file"));
     EXPECT_THAT(try_to("echo x >/file"), HasSubstr("Read-only file system"));
@@ -93,7 +98,7 @@ TEST_F(ConfinementTest, WritesOnlyItsOwnDirectory) {
     EXPECT_THAT(output_of(std::move(spec)), HasSubstr("Read-only file system"));
 }
 
-TEST_F(ConfinementTest, IsStartedAlsoWhileThreadsBegin) {
+TEST_P(ConfinementTest, IsStartedAlsoWhileThreadsBegin) {
     constexpr int rounds = 100;
     for (int round = 0; round < rounds; ++round) {
         const std::jthread starter{[this] { EXPECT_EQ(try_to("$b echo up"), "up\n"); }};
@@ -102,7 +107,7 @@ TEST_F(ConfinementTest, IsStartedAlsoWhileThreadsBegin) {
     }
 }
 
-TEST_F(ConfinementTest, CannotWidenItsRights) {
+TEST_P(ConfinementTest, CannotWidenItsRights) {
     EXPECT_EQ(try_to("$b id -u; $b id -g; $b id -G"), "64001\n64001\n64001\n");
     EXPECT_THAT(try_to("$b mount -t tmpfs none " + own_.string()), HasSubstr("ermi"));
     EXPECT_THAT(try_to("$b mknod disk b 8 0"), HasSubstr("Operation not permitted"));
@@ -120,7 +125,7 @@ TEST_F(ConfinementTest, CannotWidenItsRights) {
     ::waitpid(child->identity.pid, nullptr, 0);
 }
 
-TEST_F(ConfinementTest, CannotReachOtherProcesses) {
+TEST_P(ConfinementTest, CannotReachOtherProcesses) {
     const auto mine = std::to_string(::getpid());
     EXPECT_EQ(try_to("echo $$"), "1\n");
     EXPECT_THAT(try_to("$b kill -0 " + mine), HasSubstr("No such process"));
@@ -130,7 +135,7 @@ TEST_F(ConfinementTest, CannotReachOtherProcesses) {
     EXPECT_THAT(output_of(std::move(spec)), HasSubstr("Operation not permitted"));
 }
 
-TEST_F(ConfinementTest, FindsNobodyInAnEmptyNetwork) {
+TEST_P(ConfinementTest, FindsNobodyInAnEmptyNetwork) {
     const std::string look = "$b ip -o link; $b wget -qO- http://127.0.0.1:1/";
     EXPECT_THAT(try_to(look), HasSubstr("Connection refused"));
     auto spec = confined(look);
@@ -139,7 +144,7 @@ TEST_F(ConfinementTest, FindsNobodyInAnEmptyNetwork) {
                 AllOf(HasSubstr("1: lo: <LOOPBACK> "), Not(HasSubstr("\n2: ")), HasSubstr("unreachable")));
 }
 
-TEST_F(ConfinementTest, CannotExhaustProcessesOrMemory) {
+TEST_P(ConfinementTest, CannotExhaustProcessesOrMemory) {
     auto spec = confined("for i in 1 2 3 4 5 6 7 8; do $b sleep 5 & done; echo all");
     spec.limits = {{RLIMIT_NPROC, 4}};
     EXPECT_THAT(output_of(std::move(spec)), AllOf(HasSubstr("can't fork"), Not(HasSubstr("all"))));
@@ -148,7 +153,7 @@ TEST_F(ConfinementTest, CannotExhaustProcessesOrMemory) {
     EXPECT_THAT(output_of(std::move(spec)), HasSubstr("memory"));
 }
 
-TEST_F(ConfinementTest, ARootThatCannotBeMadeIsAnError) {
+TEST_P(ConfinementTest, ARootThatCannotBeMadeIsAnError) {
     auto spec = confined("true");
     spec.confinement.root->readable.push_back(home_.path() / "missing");
     auto child = launch(spec);
@@ -167,13 +172,19 @@ TEST_F(ConfinementTest, ARootThatCannotBeMadeIsAnError) {
     EXPECT_EQ(launch(spec).error().code, Errc::invalid);
 }
 
-TEST_F(ConfinementTest, TheHostKeepsItsMounts) {
+TEST_P(ConfinementTest, TheHostKeepsItsMounts) {
     EXPECT_EQ(try_to("true"), "");
     EXPECT_TRUE(std::filesystem::exists(other_file()));
     struct stat status {};
     ASSERT_EQ(::stat(busybox_.c_str(), &status), 0);
     EXPECT_EQ(::access("/etc/passwd", R_OK), 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Namespaces, ConfinementTest,
+                         testing::Values(Namespaces::made_at_start, Namespaces::made_before),
+                         [](const auto& test) {
+                             return test.param == Namespaces::made_at_start ? "MadeAtStart" : "MadeBefore";
+                         });
 
 }  // namespace
 }  // namespace noid::launcher

@@ -179,8 +179,16 @@ bool place_descriptors(Prepared& prepared, int& error_writer) {
     return true;
 }
 
-bool owns_mounts(const Confinement& confinement) {
-    return confinement.own_mounts || confinement.root.has_value();
+// Whether it begins with a copy of the caller's: not where a root has been made ready.
+bool copies_mounts(const Confinement& confinement) {
+    return confinement.root ? !confinement.ready : confinement.own_mounts;
+}
+
+bool enter_root(const Prepared& prepared) {
+    const auto& ready = prepared.spec.confinement.ready;
+    const bool is_in =
+        ready ? ::setns(ready->mounts.get(), CLONE_NEWNS) == 0 && ::chdir("/") == 0 : make_empty_root();
+    return is_in && prepared.root->fill();
 }
 
 [[noreturn]] void give_up(int error_writer, Step step) {
@@ -199,12 +207,16 @@ bool owns_mounts(const Confinement& confinement) {
     // While the caller's privileges are still there.
     if (prepared.network && ::setns(prepared.network.get(), CLONE_NEWNET) != 0)
         give_up(error_writer, Step::network);
-    if (owns_mounts(confinement) && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    if (confinement.ready && confinement.own_network &&
+        ::setns(confinement.ready->network.get(), CLONE_NEWNET) != 0)
+        give_up(error_writer, Step::network);
+    if (confinement.own_mounts && !confinement.root &&
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
         give_up(error_writer, Step::mounts);
     ::umask(spec.file_mode_mask);
     if (!set_limits(spec.limits)) give_up(error_writer, Step::limits);
     if (spec.oom_score_adjustment && !set_oom_score(prepared.oom_score)) give_up(error_writer, Step::oom);
-    if (prepared.root && !prepared.root->enter()) give_up(error_writer, Step::root);
+    if (prepared.root && !enter_root(prepared)) give_up(error_writer, Step::root);
     const int before_move = error_writer;
     if (!place_descriptors(prepared, error_writer))
         give_up(error_writer < 0 ? before_move : error_writer, Step::descriptors);
@@ -222,11 +234,11 @@ bool owns_mounts(const Confinement& confinement) {
 std::uint64_t clone_flags(const ProcessSpec& spec) {
     std::uint64_t flags = CLONE_PIDFD;
     if (spec.cgroup) flags |= CLONE_INTO_CGROUP;
-    if (owns_mounts(spec.confinement)) flags |= CLONE_NEWNS;
+    if (copies_mounts(spec.confinement)) flags |= CLONE_NEWNS;
     if (spec.confinement.own_pids) flags |= CLONE_NEWPID;
     if (spec.confinement.own_ipc) flags |= CLONE_NEWIPC;
     if (spec.confinement.own_host_name) flags |= CLONE_NEWUTS;
-    if (spec.confinement.own_network) flags |= CLONE_NEWNET;
+    if (spec.confinement.own_network && !spec.confinement.ready) flags |= CLONE_NEWNET;
     return flags;
 }
 

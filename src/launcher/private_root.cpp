@@ -16,8 +16,8 @@ namespace noid::launcher {
 
 namespace {
 
-// Where the tmpfs is put together before it becomes the root. In the child's own mount namespace nobody
-// sees what it covers.
+// Where the tmpfs is mounted before it becomes the root. In a mount namespace of its own nobody sees what it
+// covers.
 constexpr const char* building_site = "/tmp";
 
 std::string below_root(const std::filesystem::path& path) {
@@ -37,6 +37,15 @@ bool set_read_only(int mount, const char* path, unsigned flags) {
 }
 
 }  // namespace
+
+bool make_empty_root() noexcept {
+    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("tmpfs", building_site, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=1m") != 0)
+        return false;
+    // The old root ends up above the new one at the same place, and goes (pivot_root(2), NOTES).
+    return ::chdir(building_site) == 0 && ::syscall(SYS_pivot_root, ".", ".") == 0 &&
+           ::umount2(".", MNT_DETACH) == 0 && ::chdir("/") == 0;
+}
 
 Result<PreparedRoot> PreparedRoot::prepare(const PrivateRoot& root, const std::optional<Credentials>& owner) {
     PreparedRoot prepared;
@@ -106,40 +115,32 @@ void PreparedRoot::add_parents(const std::filesystem::path& path) {
     }
 }
 
-bool PreparedRoot::enter() const noexcept {
-    if (::mount("tmpfs", building_site, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=1m") != 0)
-        return false;
-    const int root = ::open(building_site, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0) return false;
+bool PreparedRoot::fill() const noexcept {
     const mode_t inherited_mask = ::umask(022);
     for (const auto& directory : directories_) {
-        if (::mkdirat(root, directory.c_str(), 0755) != 0) return false;
+        if (::mkdir(directory.c_str(), 0755) != 0) return false;
     }
     for (const auto& device : devices_) {
-        if (::mknodat(root, device.target.c_str(), S_IFCHR | 0600, device.number) != 0 ||
-            ::fchownat(root, device.target.c_str(), owner_.user, owner_.group, 0) != 0)
+        if (::mknod(device.target.c_str(), S_IFCHR | 0600, device.number) != 0 ||
+            ::chown(device.target.c_str(), owner_.user, owner_.group) != 0)
             return false;
     }
     for (const auto& [target, content] : files_) {
-        const int file = ::openat(root, target.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
+        const int file = ::open(target.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
         if (file < 0 || ::write(file, content.data(), content.size()) != static_cast<ssize_t>(content.size()))
             return false;
         ::close(file);
     }
     for (const auto& entry : entries_) {
         if (!entry.is_directory) {
-            const int file = ::openat(root, entry.target.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
+            const int file = ::open(entry.target.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
             if (file < 0) return false;
             ::close(file);
         }
-        if (::move_mount(entry.tree.get(), "", root, entry.target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0)
+        if (::move_mount(entry.tree.get(), "", AT_FDCWD, entry.target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0)
             return false;
     }
     ::umask(inherited_mask);
-    // The old root ends up above the new one at the same place, and goes (pivot_root(2), NOTES).
-    if (::fchdir(root) != 0 || ::syscall(SYS_pivot_root, ".", ".") != 0 || ::umount2(".", MNT_DETACH) != 0 ||
-        ::chdir("/") != 0)
-        return false;
     return set_read_only(AT_FDCWD, "/", 0);
 }
 

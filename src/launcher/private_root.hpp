@@ -11,6 +11,10 @@
 
 namespace noid::launcher {
 
+// In a mount namespace of its own: nothing in it reaches the host's any more; its root becomes an empty
+// tmpfs, and the working directory. Only system calls. False, with errno, when a step fails.
+[[nodiscard]] bool make_empty_root() noexcept;
+
 // A PrivateRoot, made ready by the parent so that its child, between clone and exec, has only system calls
 // left to do: it may neither allocate nor take a lock.
 class PreparedRoot {
@@ -19,9 +23,9 @@ class PreparedRoot {
     [[nodiscard]] static Result<PreparedRoot> prepare(const PrivateRoot& root,
                                                       const std::optional<Credentials>& owner);
 
-    // In the child, in a mount namespace of its own with private mounts: makes the root and enters it, with
-    // "/" as the working directory. False, with errno, when a step fails.
-    [[nodiscard]] bool enter() const noexcept;
+    // In the child, in an empty root: puts everything there, and makes the root itself read-only. False, with
+    // errno, when a step fails.
+    [[nodiscard]] bool fill() const noexcept;
 
   private:
     struct Entry {

@@ -237,6 +237,13 @@ Result<launcher::Launched> LocalWarden::start(vmm::ProcessRequest request) {
     return launched;
 }
 
+void LocalWarden::get_ready() {
+    const std::scoped_lock lock{ready_mutex_};
+    if (!users_ || ready_) return;
+    // Without them the next start makes its own, and says what hinders it.
+    if (auto made = launcher::ReadyNamespaces::make()) ready_ = std::move(*made);
+}
+
 Result<launcher::Launched> LocalWarden::start_in_directory(launcher::ProcessSpec process,
                                                            const vmm::ProcessRequest& request,
                                                            launcher::UserPool::Lease user) {
@@ -273,6 +280,10 @@ Result<launcher::Launched> LocalWarden::start_in_directory(launcher::ProcessSpec
         held->cgroup.emplace(std::move(*cgroup));
     }
     remember(held);
+    {
+        const std::scoped_lock lock{ready_mutex_};
+        process.confinement.ready = std::exchange(ready_, std::nullopt);
+    }
     auto launched = launcher::launch(process);
     if (launched) launched->held = std::move(held);
     return launched;
@@ -360,6 +371,7 @@ Result<vmm::ProcessFiles> LocalWarden::files_of(const ProcessIdentity& process) 
     if (auto output = launcher::CapturedOutput::of_process(process.pid)) {
         if (auto reader = output->writer()) files.output = std::move(*reader);
     }
+    files.userfaultfd = userfaultfd_of(process.pid);
     // Looked at after they were opened: all of them are this very process's.
     const auto now = identify(process.pid);
     if (!now || *now != process) return fail(Errc::not_found, "the VMM has ended");
@@ -371,7 +383,6 @@ Result<std::vector<vmm::WorkingProcess>> LocalWarden::processes() {
     std::vector<vmm::WorkingProcess> found;
     for (fs::directory_iterator entry{"/proc", failed}, end; !failed && entry != end;
          entry.increment(failed)) {
-    files.userfaultfd = userfaultfd_of(process.pid);
         const auto name = entry->path().filename().string();
         pid_t pid = 0;
         const auto [stopped, error] = std::from_chars(name.data(), name.data() + name.size(), pid);

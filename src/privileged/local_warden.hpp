@@ -34,6 +34,8 @@ class LocalWarden final : public vmm::Warden {
 
     [[nodiscard]] bool confines() const noexcept override { return options_.users.has_value(); }
     [[nodiscard]] Result<launcher::Launched> start(vmm::ProcessRequest request) override;
+    // Confined VMMs begin in namespaces; those of the next one are made.
+    void get_ready() override;
     [[nodiscard]] const vmm::HostDevices& devices() const noexcept override { return devices_; }
     [[nodiscard]] Result<launcher::Launched> adopt(const ProcessIdentity& process,
                                                    const std::filesystem::path& directory) override;
@@ -72,6 +74,8 @@ class LocalWarden final : public vmm::Warden {
     vmm::HostDevices devices_;
     Fd data_dir_;  // none: VMMs are not confined
     std::optional<launcher::UserPool> users_;
+    std::mutex ready_mutex_;
+    std::optional<launcher::ReadyNamespaces> ready_;
     std::mutex held_mutex_;
     std::vector<std::weak_ptr<const Held>> held_;
 };

@@ -22,6 +22,8 @@ namespace noid::privileged {
 namespace {
 
 constexpr std::size_t longest_reason = 2048;
+// Milliseconds without a request: then the last VM has been made, and nobody is kept waiting.
+constexpr int quiet_before_getting_ready = 500;
 
 // Reaps a child that has ended.
 launcher::ExitStatus status_of(const Fd& pidfd) {
@@ -53,6 +55,7 @@ void Service::run() {
     ::pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
     std::vector<pollfd> waits;
     std::vector<std::uint64_t> handles;
+    bool is_ready = false;
     for (;;) {
         waits.assign(1, {socket_.get(), POLLIN, 0});
         handles.clear();
@@ -60,10 +63,17 @@ void Service::run() {
             waits.push_back({child.process.pidfd.get(), POLLIN, 0});
             handles.push_back(handle);
         }
-        if (::poll(waits.data(), waits.size(), -1) < 0) {
+        const int events = ::poll(waits.data(), waits.size(), is_ready ? -1 : quiet_before_getting_ready);
+        if (events < 0) {
             if (errno == EINTR) continue;
             return;
         }
+        if (events == 0) {
+            warden_->get_ready();
+            is_ready = true;
+            continue;
+        }
+        is_ready = false;
         for (std::size_t i = 0; i < handles.size(); ++i) {
             if (waits[i + 1].revents != 0) bury(handles[i]);
         }

@@ -9,6 +9,7 @@
 #include <boost/asio/io_context.hpp>
 #include <csignal>
 #include <functional>
+#include <semaphore>
 #include <thread>
 
 #include "base/file.hpp"
@@ -55,7 +56,9 @@ class ShellWarden final : public vmm::Warden {
         return parts++ == 0 ? vmm::Reclaimed::a_part : vmm::Reclaimed::all;
     }
     [[nodiscard]] const vmm::HostDevices& devices() const noexcept override { return devices_; }
+    void get_ready() override { made_ready.release(); }
     std::filesystem::path kernel;
+    std::counting_semaphore<> made_ready{0};
     int parts = 0;  // how often it was asked to reclaim
 
   private:
@@ -117,6 +120,15 @@ TEST_F(ServiceTest, TellsHowItsChildrenEnd) {
                   (launcher::ExitStatus{launcher::ExitStatus::How::signalled, SIGSEGV}));
     });
     EXPECT_EQ(shells_->kernel, "/kernel");
+}
+
+TEST_F(ServiceTest, GetsReadyForTheNextOneWhenItIsQuiet) {
+    EXPECT_TRUE(shells_->made_ready.try_acquire_for(30s));
+    const auto launched = start("exec sleep 60");
+    ASSERT_TRUE(launched);
+    EXPECT_TRUE(shells_->made_ready.try_acquire_for(30s));
+    EXPECT_FALSE(shells_->made_ready.try_acquire_for(1s)) << "once is enough";
+    EXPECT_TRUE(launched->signal(SIGKILL));
 }
 
 TEST_F(ServiceTest, SignalsByHandle) {

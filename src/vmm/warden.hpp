@@ -94,6 +94,8 @@ class Warden {
     // no VMM, or works elsewhere.
     [[nodiscard]] virtual Result<launcher::Launched> adopt(const ProcessIdentity& process,
                                                            const std::filesystem::path& directory) = 0;
+    // Does ahead what makes the next start faster. To be called while nobody waits.
+    virtual void get_ready() {}
     // Of a VMM that was started or adopted.
     [[nodiscard]] virtual Result<ProcessFiles> files_of(const ProcessIdentity& process) = 0;
     // All VMMs; those of other data directories may be among them.
