@@ -23,12 +23,20 @@ constexpr auto first_setback = 30s;
 constexpr std::chrono::seconds longest_setback = 600s;
 constexpr MiB least_left{256};            // available memory that is never given to the pool
 constexpr std::uint64_t share_left = 10;  // or one of so many parts of the host's memory
+constexpr std::uint64_t share_short = 5;  // less than one of so many parts is little
 
 bool host_has_room_for(MiB memory) {
     const auto host = host_memory();
     if (!host) return false;
     const MiB left = std::max(least_left, MiB{host->total.count / share_left});
     return host->available.count >= memory.count + left.count;
+}
+
+// Programs wait for memory also at the limit of their own control group, as VMs that read much of their disk
+// do: that there were fewer VMs would not help them.
+bool host_has_little_left() {
+    const auto host = host_memory();
+    return !host || host->available.count < host->total.count / share_short;
 }
 
 }  // namespace
@@ -302,6 +310,8 @@ Awaitable<void> WarmPool::yield_to_pressure() {
     }
     while (true) {
         if (auto felt = co_await pressure->felt(); !felt) co_return;
+        const bool is_short = co_await on_pool(host_.files, host_has_little_left);
+        if (!is_short) continue;
         if (calm_from_ < Clock::now()) log::info("the pool gives way: the host is short of memory");
         calm_from_ = Clock::now() + calm_before_refill;
         end_all();

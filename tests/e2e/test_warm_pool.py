@@ -9,7 +9,7 @@ import time
 import pytest
 
 from conftest import GUEST_MEMORY
-from memory_shortage import HAS_IT, shortage_of_memory
+from memory_shortage import HAS_IT, shortage_of_memory, wait_until_felt, waiting_for_memory
 from netd_world import HOST, INTERNET, World
 from networked_vms import NEEDS_A_NETWORK, PORT, address_of, peer_seen_by
 
@@ -103,17 +103,32 @@ def test_a_server_that_was_killed_leaves_nothing_of_its_pool(pooled):
     assert user.create("next")["start"] == "pool"
 
 
-@pytest.mark.skipif(not HAS_IT, reason="needs root, control groups with memory, and pressure stall information")
+NEEDS_A_SHORTAGE = pytest.mark.skipif(
+    not HAS_IT, reason="needs root, control groups with memory, and pressure stall information")
+
+
+@pytest.mark.long  # on a host with much memory
+@NEEDS_A_SHORTAGE
 def test_the_pool_gives_way_when_the_host_is_short_of_memory(pooled):
     server, user = pooled
     with shortage_of_memory(server.data_dir):
         wait_for(server, "the pool gives way: the host is short of memory", 1)
-        # Nobody else does, and a create does without the pool.
-        assert user.exec("first", "hostname")["stdout"] == "first\n"
-        assert user.create("next")["start"] == "template"
+    # Nobody else does, and a create does without the pool.
+    assert user.exec("first", "hostname")["stdout"] == "first\n"
+    assert user.create("next")["start"] == "template"
     server.stop()
     assert server.log.read_text().count("VM kept ready") == SIZE, "none was added"
     assert len(server.vmm_processes()) == 2 and kept(server) == set()
+
+
+@NEEDS_A_SHORTAGE
+def test_the_pool_stays_when_somebody_waits_at_a_limit_of_his_own(pooled):
+    server, user = pooled
+    places = kept(server)
+    with waiting_for_memory(server.data_dir):
+        wait_until_felt(3)
+    assert kept(server) == places
+    assert user.create("next")["start"] == "pool"
 
 
 @pytest.fixture
