@@ -35,6 +35,14 @@ class SeparationTest : public testing::Test {
     // Below a directory that only root enters.
     [[nodiscard]] fs::path data() const { return home_.path() / "data"; }
 
+    // Of a privileged part that can start nothing.
+    [[nodiscard]] Separation::Plan without_programs() const {
+        Separation::Plan plan;
+        plan.user = server;
+        plan.data_dir = data();
+        plan.warden = std::move(*LocalWarden::open({.data_dir = data(), .users = vmms}));
+        return plan;
+    }
     [[nodiscard]] Result<Separation> begin() const {
         auto warden = LocalWarden::open({.qemu = "/bin/true",
                                          .firecracker = "/bin/true",
@@ -92,10 +100,7 @@ TEST_F(SeparationTest, NothingOfRootIsLeftInThisProcess) {
 TEST_F(SeparationTest, WhatThisProcessIsToKeepIsAllThatItKeeps) {
     const pid_t child = ::fork();
     if (child == 0) {
-        Separation::Plan plan;
-        plan.user = server;
-        plan.data_dir = data();
-        plan.warden = std::move(*LocalWarden::open({.data_dir = data(), .users = vmms}));
+        auto plan = without_programs();
         plan.own_capabilities = {CAP_NET_BIND_SERVICE};
         const auto separation = Separation::begin(std::move(plan));
         const auto status = read_file("/proc/self/status", 1 << 16).value();
@@ -145,10 +150,7 @@ TEST_F(SeparationTest, TheOtherHalfEndsWithThisOneAndIsMissed) {
 TEST_F(SeparationTest, WhatIsDoneAsRootIsDoneBeforeRootIsGivenUp) {
     const pid_t child = ::fork();
     if (child == 0) {
-        Separation::Plan plan;
-        plan.user = server;
-        plan.data_dir = data();
-        plan.warden = std::move(*LocalWarden::open({.data_dir = data(), .users = vmms}));
+        auto plan = without_programs();
         plan.as_root = []() -> Result<void> {
             if (::geteuid() == 0) return fail(Errc::internal, "as it should be");
             return {};
