@@ -43,10 +43,18 @@ std::optional<std::string> member(const std::string& body, std::string_view name
     return std::string{found->get_string()};
 }
 
+// What the host lacked, if that is what a fault says: Firecracker gives the system's errors in Rust's words
+// (std::io::Error), with their number, ENOSPC or EDQUOT, at the end.
+Errc kind_of(std::string_view fault) {
+    const bool is_full = fault.contains("(os error 28)") || fault.contains("(os error 122)");
+    return is_full ? Errc::no_space : Errc::internal;
+}
+
 Error refusal(const Request& request, unsigned status, const std::string& body) {
     auto fault = member(body, "fault_message").value_or("status " + std::to_string(status));
+    const auto kind = kind_of(fault);
     if (fault.size() > fault_limit) fault.resize(fault_limit);
-    return {Errc::internal, "firecracker refuses " + describe(request) + ": " + fault, {}};
+    return {kind, "firecracker refuses " + describe(request) + ": " + fault, {}};
 }
 
 Awaitable<Result<std::string>> exchange(const Fd& directory, Request request) {

@@ -60,6 +60,15 @@ TEST_F(ApiClientTest, ARefusalHasFirecrackersOwnWords) {
               "such file or directory (os error 2)");
 }
 
+TEST_F(ApiClientTest, AFullDiskIsOne) {
+    const auto answer = exchange(
+        Request{Request::Method::put, "/snapshot/create", "{}"},
+        bad_request(
+            R"json({"fault_message":"Create snapshot error: Cannot perform sync_all on the memory backing file: No space left on device (os error 28)"})json"));
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code, Errc::no_space);
+}
+
 TEST_F(ApiClientTest, ARefusalWithoutWordsHasItsStatus) {
     EXPECT_THAT(exchange(pause(), bad_request("no JSON")).error().what, HasSubstr("status 400"));
 }
