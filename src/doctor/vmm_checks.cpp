@@ -43,6 +43,8 @@ Finding check_kvm(const config::ServerConfig& config) {
     const auto guest =
         outcome_of<void>([&](asio::thread_pool& pool) { return qemu::try_kvm(pool, *starter->warden); });
     if (guest) return {"KVM", Verdict::ok, "a trial guest came up", {}};
+    if (guest.error().code == Errc::not_found)
+        return {"KVM", Verdict::ok, "runs instructions; there is no QEMU to try a guest with", {}};
     return {"KVM", Verdict::warning, "opens, but a trial guest does not come up: " + guest.error().full(),
             advice};
 }

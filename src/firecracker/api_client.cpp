@@ -20,6 +20,7 @@ namespace {
 constexpr std::size_t body_limit = 64 * 1024;
 constexpr std::size_t header_limit = 8 * 1024;
 constexpr std::size_t fault_limit = 1024;  // what of a fault is passed on
+constexpr auto question_deadline = 30s;    // it takes milliseconds, unless the host is very busy
 
 http::verb verb_of(Request::Method method) {
     switch (method) {
@@ -98,7 +99,7 @@ Awaitable<Result<std::string>> ApiClient::send(Request request, std::chrono::mil
 }
 
 Awaitable<Result<ApiClient::State>> ApiClient::state() const {
-    const auto answer = co_await send(instance_info(), 5s);
+    const auto answer = co_await send(instance_info(), question_deadline);
     if (!answer) co_return fail(answer.error());
     const auto name = member(*answer, "state");
     if (name == "Not started") co_return State::not_started;

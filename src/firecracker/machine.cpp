@@ -27,7 +27,7 @@ constexpr std::size_t greeting_limit = 32;  // "OK 1073741824\n"
 constexpr auto command_deadline = 30s;      // it takes milliseconds, unless the host is very busy
 // Of one step; the start reads kernel and initrd from a disk that may be busy.
 constexpr auto boot_deadline = 60s;
-constexpr auto ready_deadline = 10s;
+constexpr auto ready_deadline = 60s;  // one that ends instead is seen at once
 constexpr auto greeting_deadline = 15s;
 constexpr auto console_deadline = 5s;
 
