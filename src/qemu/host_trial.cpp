@@ -72,7 +72,10 @@ Awaitable<Result<void>> try_kvm(asio::thread_pool& pool, vmm::Warden& warden) {
     request.program = vmm::QemuTrial{};
     // Where it does not work it fails at once; a busy host that is itself emulated takes seconds to succeed.
     auto finished = co_await run(pool, warden, std::move(request), 60s);
-    if (!finished) co_return fail(Errc::unavailable, "trial guest under KVM: " + finished.error().what);
+    if (!finished) {
+        const auto kind = finished.error().code == Errc::not_found ? Errc::not_found : Errc::unavailable;
+        co_return fail(kind, "trial guest under KVM: " + finished.error().what);
+    }
     if (finished->status == ExitStatus{ExitStatus::How::exited, trial_exit_status}) co_return Result<void>{};
     co_return fail(Errc::unavailable, "trial guest under KVM: QEMU " + launcher::describe(finished->status) +
                                           ": " + finished->output);
