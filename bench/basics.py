@@ -179,7 +179,9 @@ def jail_start(bench):
         kind, milliseconds = line.split()
         times[kind].append(float(milliseconds))
     middle = statistics.median(times["bare"])
-    return Measurement("jail-start", times["confined"], times["bare"], "ms", (middle + 15) / middle)
+    # By pairs, one right after the other: starts in an emulated host differ by more than what is looked for.
+    confined = [middle + one - other for one, other in zip(times["confined"], times["bare"])]
+    return Measurement("jail-start", confined, times["bare"], "ms", (middle + 15) / middle)
 
 
 BENCHMARKS = {"exec-true": exec_round_trip, "stream-stdout": stream_stdout, "list-vms": list_vms,
