@@ -102,6 +102,10 @@ Awaitable<Result<void>> VmActor::go_on(std::shared_ptr<Guest> guest) {
 Awaitable<Result<VmActor::Instant>> VmActor::save_instant(std::shared_ptr<Guest> guest,
                                                           std::function<Result<void>()> with_disk,
                                                           AfterSave after) {
+    // Before anything is written: a first save clones nothing that would look.
+    auto look = [&volume = host_.volume] { return volume.has_room(); };
+    if (auto room = co_await on_pool(host_.files, std::move(look)); !room)
+        co_return fail(std::move(room.error()));
     auto incremental = co_await lay_out_basis();
     if (!incremental) co_return fail(std::move(incremental.error()));
     const bool was_running = status_.state != State::paused;

@@ -234,13 +234,17 @@ class PoolVolume final : public Volume {
         : inside_{std::move(inside)}, below_{std::move(below)} {}
     [[nodiscard]] std::string_view name() const noexcept override { return inside_->name(); }
     [[nodiscard]] bool clones_are_free() const noexcept override { return inside_->clones_are_free(); }
-    [[nodiscard]] Result<void> clone(const Place& from, const Place& to) const override {
+    [[nodiscard]] Result<void> has_room() const override {
         struct statvfs state {};
         if (::fstatvfs(below_.get(), &state) != 0)
             return fail_errno(errno, "look at the disk below the pool");
         const std::uint64_t all = static_cast<std::uint64_t>(state.f_blocks) * state.f_frsize;
         if (free_bytes(state) < std::min(kept_free_below, all / 8))
             return fail(Errc::no_space, "the disk that holds the pool is nearly full");
+        return {};
+    }
+    [[nodiscard]] Result<void> clone(const Place& from, const Place& to) const override {
+        if (auto room = has_room(); !room) return room;
         return inside_->clone(from, to);
     }
 

@@ -33,6 +33,9 @@ class Volume {
     [[nodiscard]] virtual std::string_view name() const noexcept = 0;  // "reflink", "copy"
     // Whether a clone takes neither time nor space in proportion to its size.
     [[nodiscard]] virtual bool clones_are_free() const noexcept = 0;
+    // no_space when too little is left to write anything large, where the file system itself does not see
+    // that.
+    [[nodiscard]] virtual Result<void> has_room() const { return {}; }
 
     // Puts a file with the content of `from` at `to`, which must not exist (conflict); holes stay holes. It
     // is there as a whole or not at all: no_space and every other failure leave nothing behind. `from` may
