@@ -14,8 +14,8 @@ namespace noid::qemu {
 // "7.2.22", as the program prints it.
 [[nodiscard]] Awaitable<Result<std::string>> version_of(asio::thread_pool& pool, vmm::Warden& warden);
 
-// Success when a guest ran to its end under KVM in this QEMU. unavailable: it did not, and why; not_found: there
-// is no QEMU.
+// Success when a guest ran to its end under KVM in this QEMU. unavailable: it did not, and why; not_found:
+// there is no QEMU.
 [[nodiscard]] Awaitable<Result<void>> try_kvm(asio::thread_pool& pool, vmm::Warden& warden);
 
 // The rate of this CPU's time stamp counter, in kHz, measured over 50 ms. (cpu MHz in /proc/cpuinfo is the
