@@ -17,6 +17,8 @@
 #include <string>
 
 #include "base/fd.hpp"
+#include "base/file.hpp"
+#include "base/unix_socket.hpp"
 #include "vmm/userfaultfd.hpp"
 #include "volume/pool.hpp"
 
@@ -37,6 +39,12 @@ Finding failure(std::string subject, std::string found, std::string advice) {
 
 std::string system_text(int error_number) {
     return std::generic_category().message(error_number);
+}
+
+// Whether a server is at work on that data directory.
+bool is_served(const fs::path& data_dir) {
+    auto directory = open_directory(data_dir);
+    return directory && connect_unix_at_once(*directory, "admin.sock").has_value();
 }
 
 // Reads exactly `size` bytes at `offset`; empty when there are fewer or the file cannot be read.
@@ -166,8 +174,8 @@ Finding check_listen_address(const config::ServerConfig& config) {
     if (::bind(socket.get(), found->ai_addr, found->ai_addrlen) == 0)
         return ok("listen", listen + " is free");
     if (errno == EADDRINUSE) {
-        return warning("listen", listen + " is in use",
-                       "by this server, if it runs; else stop the other program or change [server] listen");
+        if (is_served(config.paths.data_dir)) return ok("listen", listen + " is in use, and the server runs");
+        return warning("listen", listen + " is in use", "stop the other program or change [server] listen");
     }
     return failure("listen", listen + ": " + system_text(errno), "correct [server] listen");
 }

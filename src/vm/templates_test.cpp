@@ -77,6 +77,16 @@ TEST_F(TemplatesTest, OneThatDoesNotWakeIsDroppedAndTheVmBoots) {
     });
 }
 
+TEST_F(TemplatesTest, AGuestWhoseResumeIsNotAnsweredInTimeIsAskedAgainAndTheCreateSucceeds) {
+    run([this]() -> Awaitable<void> {
+        script_->resumes_that_time_out = 1;
+        EXPECT_EQ((co_await make(request("a"))).state, State::running);
+        EXPECT_EQ(script_->resumes_that_time_out, 0u);
+        for (const auto& file : fs::directory_iterator{user_directory() / "vms" / "a"})
+            EXPECT_FALSE(file.path().filename().string().starts_with("paused.")) << "it stands still";
+    });
+}
+
 TEST_F(TemplatesTest, TheLeastRecentlyUsedGoesWhenTheBudgetIsFull) {
     run([this]() -> Awaitable<void> {
         std::ofstream image{config_.paths.rootfs, std::ios::binary};

@@ -89,6 +89,8 @@ Awaitable<Result<bool>> VmActor::lay_out_basis() {
 // Brings a guest that this operation paused back to running.
 Awaitable<Result<void>> VmActor::go_on(std::shared_ptr<Guest> guest) {
     auto resumed = co_await guest->machine->resume();
+    // A VMM that was still busy with the save takes it after that, and whether it has is known only from it.
+    if (!resumed && resumed.error().code == Errc::timed_out) resumed = co_await guest->machine->resume();
     if (!resumed && resumed.error().code != Errc::conflict) {
         enter(State::paused, "it could not be resumed: " + resumed.error().what);
         co_return fail(std::move(resumed.error()).at("resume after saving"));

@@ -2,12 +2,12 @@
 import os
 import shutil
 import tempfile
-import time
 
 import pytest
 
 from conftest import BIN, IMAGES, Server, free_port
 from netd_world import ELSEWHERE, World, read_line
+from waiting import until
 
 NEEDS_A_NETWORK = pytest.mark.skipif(
     os.geteuid() != 0 or not (BIN / "noid-netd").exists() or not (IMAGES / "vmlinux").exists(),
@@ -55,9 +55,9 @@ def bash(api, vm, script, check=True):
     return done
 
 
-def peer_seen_by(api, vm, address, port=PORT):
-    """As whom the internet sees the guest; None when it does not get there."""
-    done = bash(api, vm, f"timeout 4 bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -n1 <&3'", check=False)
+def peer_seen_by(api, vm, address, port=PORT, within=4):
+    """As whom the internet sees the guest; None when it does not get there within as many seconds."""
+    done = bash(api, vm, f"timeout {within} bash -c 'exec 3<>/dev/tcp/{address}/{port} && head -n1 <&3'", check=False)
     return done["stdout"].strip().splitlines()[-1] if done["exit_code"] == 0 else None
 
 
@@ -97,7 +97,4 @@ def say_name(api, vm):
 
 def state_of(api, vm):
     """Once its wake has come to its end: a guest may answer before."""
-    deadline = time.monotonic() + 60
-    while (state := api.get(f"/v1/vms/{vm}").json()["state"]) == "starting" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return state
+    return until(lambda: api.get(f"/v1/vms/{vm}").json()["state"], lambda state: state != "starting")

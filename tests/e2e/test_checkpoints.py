@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from waiting import until
+
 KEYGEN = "/usr/bin/ssh-keygen"
 COUNTER = "i=0; while true; do i=$((i+1)); echo $i > /run/counter; sleep 0.1; done"
 
@@ -213,10 +215,7 @@ def test_an_idle_vm_goes_to_sleep_by_itself(client):
     answer = client.put("/v1/vms/web/policy", json={"idle_suspend_s": 10})
     assert answer.status_code in (200, 204), answer.text
     assert shell(client, "web", "sleep 12; echo awake") == "awake", "never under an open session"
-    deadline = time.monotonic() + 90
-    while state(client, "web") != "suspended":
-        assert time.monotonic() < deadline
-        time.sleep(1)  # there is no event to wait for in this API
+    until(lambda: state(client, "web"), lambda seen: seen == "suspended", within=90, every=1)
     assert shell(client, "web", "echo awake") == "awake"
 
 
@@ -245,10 +244,7 @@ def test_the_second_vm_of_a_shape_wakes_from_a_template(server, client):
 
     before = templates()
     client.create("first", mem_mib=200)
-    deadline = time.monotonic() + 60
-    while templates() <= before:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)  # it is brought to the disk after the create was answered
+    until(lambda: templates() - before)  # it is brought to the disk after the create was answered
     second = client.create("second", mem_mib=200)
     assert second["start"] == "template"
     assert shell(client, "second", "hostname") == "second"

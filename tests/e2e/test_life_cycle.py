@@ -4,6 +4,7 @@ import os
 import signal
 
 from conftest import Server
+from waiting import until
 
 
 def files_below(directory):
@@ -113,19 +114,10 @@ def test_a_vmm_that_is_killed_leaves_a_dead_vm_that_starts_again(server, client)
     pids = [pid for pid in server.vmm_processes() if f"/{'victim'}" in os.readlink(f"/proc/{pid}/cwd")]
     assert len(pids) == 1
     os.kill(pids[0], signal.SIGKILL)
-    with_reason = wait_for_state(client, "victim", "dead")
-    assert with_reason["reason"]
+    dead = until(lambda: client.get("/v1/vms/victim").json(), lambda view: view["state"] == "dead")
+    assert dead["reason"]
     assert client.post("/v1/vms/victim/start").status_code == 200
     assert client.exec("victim", "echo", "again")["stdout"] == "again\n"
-
-
-def wait_for_state(client, name, state):
-    """The server notices by event; a command on the VM waits for nothing, so ask until it shows."""
-    for _ in range(200):
-        view = client.get(f"/v1/vms/{name}").json()
-        if view["state"] == state:
-            return view
-    raise AssertionError(view)
 
 
 def test_a_server_that_was_killed_takes_its_vms_over_with_their_commands(server_factory):

@@ -3,10 +3,11 @@ import hashlib
 import http.client
 import os
 import socket
-import time
 import urllib.parse
 
 import pytest
+
+from waiting import until
 
 # HTTP as small as it can be: /echo says what came, /up changes to a protocol that repeats every byte.
 SERVER = r"""
@@ -54,9 +55,7 @@ def world(request):
     client.create("my-web")
     started = client.post("/v1/vms/my-web/exec", json={"command": ["python3", "-c", SERVER], "detach": True})
     assert started.status_code == 202, started.text
-    deadline = time.monotonic() + 60
-    while client.exec("my-web", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000")["exit_code"] != 0:
-        assert time.monotonic() < deadline, "the guest's server does not come up"
+    until(lambda: client.exec("my-web", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000")["exit_code"] == 0)
     yield server, client
     client.destroy("my-web")
     server.destroy_everything()

@@ -263,7 +263,8 @@ def test_clones_answer_at_the_same_time_under_addresses_of_their_own(world, api)
     inner = [bash(api, vm, "cat /sys/class/net/e*/address; cat /proc/net/route")["stdout"] for vm in vms]
     assert len(set(inner)) == 1, "inside nothing tells them apart"
     with concurrent.futures.ThreadPoolExecutor(len(vms)) as pool:
-        assert list(pool.map(lambda vm: peer_seen_by(api, vm, INTERNET), vms)) == [HOST] * len(vms)
+        # All at once they share the host's processors.
+        assert list(pool.map(lambda vm: peer_seen_by(api, vm, INTERNET, within=60), vms)) == [HOST] * len(vms)
         list(pool.map(lambda vm: say_name(api, vm), vms))
         answers = pool.map(lambda address: reachable_from_host(world, address, NAME_PORT), addresses)
         assert list(answers) == vms, "each at its own outer address"

@@ -2,9 +2,10 @@
 import hashlib
 import os
 import socket
-import time
 
 import pytest
+
+from waiting import until
 
 # Answers each connection, when its client has closed its end, with the hash of all that came.
 SERVER = """
@@ -30,9 +31,7 @@ while True:
 def serve(client, vm):
     answer = client.post(f"/v1/vms/{vm}/exec", json={"command": ["python3", "-c", SERVER], "detach": True})
     assert answer.status_code == 202, answer.text
-    deadline = time.monotonic() + 60
-    while client.exec(vm, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000")["exit_code"] != 0:
-        assert time.monotonic() < deadline, "the guest's server does not come up"
+    until(lambda: client.exec(vm, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000")["exit_code"] == 0)
 
 
 def hashed_by_guest(port, data):
@@ -150,14 +149,6 @@ def serve_echo(client, vm):
     answer = client.post(f"/v1/vms/{vm}/exec", json={"command": ["python3", "-c", ECHO], "detach": True})
     assert answer.status_code == 202, answer.text
     until(lambda: client.exec(vm, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000")["exit_code"] == 0)
-
-
-def until(condition, limit=60):
-    """For what no event tells a test."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def greeted(port):

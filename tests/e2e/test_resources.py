@@ -1,10 +1,10 @@
 """What a VM's owner may change of its machine: the memory that its guest gives back, the limits of its disk."""
 import hashlib
-import time
 
 import pytest
 
 from conftest import VMM
+from waiting import until
 
 MIB = 1 << 20
 MEMORY = 320  # MiB
@@ -23,15 +23,9 @@ def info(user, name):
     return answer.json()
 
 
-def until(user, name, holds):
+def once(user, name, holds):
     """The VM's description once it is as wanted. Nothing tells when a guest has done what it was asked to."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        vm = info(user, name)
-        if holds(vm):
-            return vm
-        assert time.monotonic() < deadline, vm
-        time.sleep(0.2)
+    return until(lambda: info(user, name), holds, within=PATIENCE, every=0.2)
 
 
 def balloon(vm):
@@ -74,14 +68,14 @@ def test_a_guest_gives_memory_back_and_takes_it_again(world):
     # The first boots, the second wakes from what the first left: their memory lies over no file, and over one.
     for name in ("boots", "wakes"):
         user.create(name, mem_mib=MEMORY)
-        before = until(user, name, lambda vm: "available_bytes" in vm.get("guest_memory", {}))
+        before = once(user, name, lambda vm: "available_bytes" in vm.get("guest_memory", {}))
         assert balloon(before) == 0 and "balloon_mib" not in before
         assert before["guest_memory"]["total_bytes"] < MEMORY * MIB
-        until(user, name, lambda vm: snapshot_files(server))
+        once(user, name, lambda vm: snapshot_files(server))
         snapshots = [contents(path) for path in snapshot_files(server)]
 
         assert change(user, name, balloon_mib=128)["balloon_mib"] == 128
-        until(user, name, lambda vm: balloon(vm) == 128 * MIB)
+        once(user, name, lambda vm: balloon(vm) == 128 * MIB)
         free = int(shell(user, name, "awk '/^MemFree/ {print $2}' /proc/meminfo")) << 10
         assert free < (MEMORY - 128) * MIB
         # What is used already stays; a guest in need takes it back by itself rather than end.
@@ -89,7 +83,7 @@ def test_a_guest_gives_memory_back_and_takes_it_again(world):
         assert digest(user, name, "kept") == kept
 
         assert "balloon_mib" not in change(user, name, balloon_mib=0)
-        until(user, name, lambda vm: balloon(vm) == 0)
+        once(user, name, lambda vm: balloon(vm) == 0)
         large = fill(user, name, "large", 96)
         assert digest(user, name, "large") == large and digest(user, name, "kept") == kept
         # What one guest gives back is no hole in what others wake from.
@@ -105,7 +99,7 @@ def test_a_guest_that_needs_less_shrinks_by_itself(world):
         used = info(user, name)["memory_used_bytes"]
         assert used > 128 * MIB
         shell(user, name, "rm /dev/shm/much")
-        until(user, name, lambda vm, used=used: vm["memory_used_bytes"] < used - 96 * MIB)
+        once(user, name, lambda vm, used=used: vm["memory_used_bytes"] < used - 96 * MIB)
 
 
 def test_snapshots_of_a_guest_that_gave_memory_back_are_right(world):
@@ -115,11 +109,11 @@ def test_snapshots_of_a_guest_that_gave_memory_back_are_right(world):
     for number in range(2):
         # Pages go to the host and come back while others are written: also over the snapshot before.
         change(user, "source", balloon_mib=128)
-        until(user, "source", lambda vm: balloon(vm) == 128 * MIB)
+        once(user, "source", lambda vm: balloon(vm) == 128 * MIB)
         second = fill(user, "source", "second", 24)
         if number == 1:
             change(user, "source", balloon_mib=16)
-            until(user, "source", lambda vm: balloon(vm) == 16 * MIB)
+            once(user, "source", lambda vm: balloon(vm) == 16 * MIB)
             third = fill(user, "source", "third", 64)
         answer = user.post("/v1/vms/source/checkpoints", json={"name": f"c{number}"})
         assert answer.status_code == 201, answer.text
@@ -134,14 +128,14 @@ def test_snapshots_of_a_guest_that_gave_memory_back_are_right(world):
         # A clone has what its origin had, and takes it back as well.
         assert info(user, clone)["balloon_mib"] == (128 if number == 0 else 16)
         change(user, clone, balloon_mib=0)
-        until(user, clone, lambda vm: balloon(vm) == 0)
+        once(user, clone, lambda vm: balloon(vm) == 0)
         large = fill(user, clone, "large", 96)
         assert digest(user, clone, "large") == large and digest(user, clone, "first") == first
         user.destroy(clone)
     # Through a suspension, too.
     assert user.post("/v1/vms/source/suspend").status_code == 200
     assert digest(user, "source", "third") == third
-    assert balloon(until(user, "source", lambda vm: "guest_memory" in vm)) == 16 * MIB
+    assert balloon(once(user, "source", lambda vm: "guest_memory" in vm)) == 16 * MIB
 
 
 def test_what_cannot_be_is_refused_and_changes_nothing(world):

@@ -75,7 +75,7 @@ def test_doctor_tries_what_it_reports(noid_server, tmp_path):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = noid_server("doctor", "--data-dir", str(tmp_path / "d"), "--listen", address)
     assert done.returncode == 0, done.stdout
-    assert f"{address} is in use" in done.stdout
+    assert re.search(f"^warn  listen +{address} is in use$", done.stdout, re.MULTILINE)
     assert "FAIL" not in done.stdout
     tried = {line[6:22].strip(): line[23:] for line in done.stdout.splitlines() if line[:4] in ("ok  ", "warn")}
     assert re.search(r"^(qemu|firecracker) \d+\.\d+\.\d+ with (kvm|tcg): ", tried["VMM"])
@@ -92,3 +92,8 @@ def test_doctor_tries_what_it_reports(noid_server, tmp_path):
     assert done.returncode == 1
     assert "not an uncompressed x86-64 ELF kernel" in done.stdout
     assert "debian-12.ext4 cannot be read" in done.stdout
+
+
+def test_doctor_beside_its_server_does_not_take_it_for_another_program(server):
+    done = server.command("doctor", check=False)
+    assert re.search(f"^ok    listen +127.0.0.1:{server.port} is in use, and the server runs$", done.stdout, re.MULTILINE)

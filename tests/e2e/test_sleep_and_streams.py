@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from test_checkpoints import checkpoint, restore, shell, state
+from waiting import until
 from web_socket import Session
 
 
@@ -54,10 +55,7 @@ def test_a_detached_command_keeps_a_vm_awake(client):
         seen.add(state(client, "web"))
         time.sleep(1)  # there is no event for what does not happen
     assert seen == {"running"}, f"session {session} was running"
-    deadline = time.monotonic() + 90
-    while state(client, "web") != "suspended":
-        assert time.monotonic() < deadline
-        time.sleep(1)
+    until(lambda: state(client, "web"), lambda seen: seen == "suspended", within=90, every=1)
 
 
 def test_a_clone_has_none_of_its_parents_sessions(client):

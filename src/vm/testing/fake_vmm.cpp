@@ -151,6 +151,11 @@ Awaitable<Result<void>> FakeMachine::pause() {
     co_return Result<void>{};
 }
 Awaitable<Result<void>> FakeMachine::resume() {
+    const std::lock_guard lock{script_->mutex};
+    if (script_->resumes_that_time_out > 0) {
+        --script_->resumes_that_time_out;
+        co_return fail(Errc::timed_out, "the machine does not answer");
+    }
     if (!fs::remove(pause_mark(directory_, identity().pid))) co_return fail(Errc::conflict, "not paused");
     co_return Result<void>{};
 }

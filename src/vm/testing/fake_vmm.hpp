@@ -39,6 +39,7 @@ struct Script {
 
     std::optional<Error> adopt_fails;
     std::optional<Error> save_fails;
+    unsigned resumes_that_time_out = 0;  // the next ones; the VM stays as it is
     std::optional<Error> restore_fails;
 
     std::optional<Error> balloon_fails;
