@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/file.hpp"
@@ -61,6 +62,12 @@ class Memory {
     std::size_t size_;
     char* bytes_ = nullptr;
 };
+
+// Of files, memory of processes included: rchar in Documentation/filesystems/proc.rst.
+std::uint64_t bytes_read_by_us() {
+    const auto counters = *read_file("/proc/self/io", 1000);
+    return std::stoull(counters.substr(std::string_view{"rchar: "}.size()));
+}
 
 class GuestMemoryTest : public testing::TestWithParam<Search> {
   protected:
@@ -118,6 +125,19 @@ TEST_P(GuestMemoryTest, ChangesAreCountedFromTheLastSave) {
     EXPECT_TRUE(holds("2", memory));
     copy("2", "3");
     EXPECT_EQ(*guest.write_changes_to(file("3")), 0U);
+}
+
+// A guest stands still for it: where the kernel tells what was written since, not for all that ever was.
+TEST_P(GuestMemoryTest, OnlyWhatMayHaveChangedIsReadAgain) {
+    Memory memory{32 * mib, nullptr};
+    memory.fill(0, 8192, 'a');
+    auto guest = memory.as_guest(GetParam(), GuestMemory::Past::none);
+    ASSERT_TRUE(guest.write_all_to(file("0")));
+    copy("0", "1");
+    memory.fill(7, 1, 'b');
+    const auto before = bytes_read_by_us();
+    EXPECT_EQ(*guest.write_changes_to(file("1")), page);
+    EXPECT_LT(bytes_read_by_us() - before, GetParam() == Search::userfaultfd ? mib : 33 * mib);
 }
 
 TEST_P(GuestMemoryTest, OfAWokenGuestIsItsOwnPagesOverTheSnapshot) {

@@ -76,17 +76,20 @@ def test_a_clone_has_none_of_its_parents_sessions(client):
     assert client.post(f"/v1/vms/web/sessions/{session}/signal", json={"signal": "KILL"}).status_code < 300
 
 
-def rewritten(stream, change):
-    """The stream with another description: that is its first record, and is not covered by a hash."""
-    magic, packed = stream[:8], stream[8:]
-    plain = subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout
-    assert plain[:1] == b"C"
-    size = int.from_bytes(plain[1:5], "little")
-    config = json.loads(plain[5:5 + size])
-    change(config)
-    text = json.dumps(config).encode()
-    plain = b"C" + len(text).to_bytes(4, "little") + text + plain[5 + size:]
-    return magic + subprocess.run(["zstd", "-1", "-c"], input=plain, capture_output=True, check=True).stdout
+class OpenedStream:
+    """A stream whose description can be changed: that is its first record, and is not covered by a hash."""
+
+    def __init__(self, stream):
+        self.magic = stream[:8]
+        plain = subprocess.run(["zstd", "-dc"], input=stream[8:], capture_output=True, check=True).stdout
+        assert plain[:1] == b"C"
+        size = int.from_bytes(plain[1:5], "little")
+        self.description, self.rest = json.loads(plain[5:5 + size]), plain[5 + size:]
+
+    def rewritten(self, **changes):
+        text = json.dumps({**self.description, **changes}).encode()
+        plain = b"C" + len(text).to_bytes(4, "little") + text + self.rest
+        return self.magic + subprocess.run(["zstd", "-1", "-c"], input=plain, capture_output=True, check=True).stdout
 
 
 def test_streams_that_are_cut_damaged_or_foreign_leave_nothing(server, client):
@@ -111,15 +114,16 @@ def test_streams_that_are_cut_damaged_or_foreign_leave_nothing(server, client):
         assert refused.status_code in (400, 502), (name, refused.status_code, refused.text)
         assert refused.json()["error"], name
         assert places() == before, name
+    opened = OpenedStream(stream)
     for key, value, status, text in (
         ("vmm_version", "0.1", 501, "0.1"), ("cpu_fingerprint", "another", 501, "CPU"), ("cpus", 1000, 403, "cpus"),
         ("image", "../../etc/passwd", 400, "image"), ("env", ["A=b"] * 10_000, 400, "env"), ("format", 99, 501, "99"),
         ("mem_mib", 1 << 40, 403, "MiB"), ("disk_mib", 1, 502, "size"),
     ):  # fmt: skip
-        refused = taken_in(rewritten(stream, lambda config: config.update({key: value})))
+        refused = taken_in(opened.rewritten(**{key: value}))
         assert refused.status_code == status and text in refused.text, (key, refused.status_code, refused.text)
         assert places() == before, key
-    taken = taken_in(rewritten(stream, lambda config: None))
+    taken = taken_in(opened.rewritten())
     assert taken.status_code == 201, taken.text
     restore(client, "moved", taken.json()["id"], new_name="again")
     assert shell(client, "again", "cat /root/file") == "kept"
