@@ -263,8 +263,8 @@ Awaitable<Result<State>> Machine::state() {
 }
 
 std::chrono::milliseconds Machine::memory_deadline() const {
-    // Memory written at 16 MiB/s, a slow disk, and then some.
-    return 30s + std::chrono::milliseconds{memory_.count * 1000 / 16};
+    // Memory written at 16 MiB/s, a slow disk, after a minute in which others keep it busy.
+    return 60s + std::chrono::milliseconds{memory_.count * 1000 / 16};
 }
 
 }  // namespace noid::firecracker
