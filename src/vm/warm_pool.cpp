@@ -84,6 +84,7 @@ Awaitable<void> WarmPool::close() {
         co_await ignore_cancellation();
         closing_ = true;
         tasks_.cancel();
+        if (host_.at_step) (void)host_.at_step("pool:closing");
         co_await tasks_.join();
         end_all();
         co_await tasks_.join();
@@ -264,7 +265,9 @@ Awaitable<bool> WarmPool::add(const Origin& origin) {
         ready_.push_back(*vm);
     }
     setbacks_.erase(snapshot);
-    tasks_.spawn(watch(*vm));
+    // One that is there when all tasks have been told to end is ended after them: a watch over it would
+    // never have been told.
+    if (!closing_) tasks_.spawn(watch(*vm));
     (void)(*vm)->reached("pool:kept");
     log::info("VM kept ready", {{"vm_id", (*vm)->id()}, {"of", origin.kind}});
     co_return true;

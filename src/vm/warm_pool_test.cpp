@@ -217,6 +217,20 @@ TEST_F(WarmPoolTest, OneThatIsOfNoUseIsReplacedByTheTemplate) {
     });
 }
 
+TEST_F(WarmPoolTest, OneThatWakesWhileTheServerClosesIsEnded) {
+    run([this]() -> Awaitable<void> {
+        co_await bake();
+        script_->hold_at = "pool:ready";
+        script_->hold_until = "pool:closing";
+        config_.pool.size = 1;
+        co_await open();
+        EXPECT_TRUE(co_await reached("pool:ready", 1));
+        co_await close();
+        EXPECT_EQ(kept(), 0u);
+        EXPECT_EQ(alive(), 1u) << "the first, which stays for the next server";
+    });
+}
+
 TEST_F(WarmPoolTest, AHostThatHasLostItsNetworkGivesNoVmWithOne) {
     run([this]() -> Awaitable<void> {
         co_await bake();

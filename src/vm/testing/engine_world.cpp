@@ -73,11 +73,14 @@ Awaitable<void> EngineWorld::open() {
                       std::make_unique<FakeNetwork>(script_),
                       fake_channels(script_)};
     parts.at_step = [this, script = script_](std::string_view step) -> Result<void> {
-        const std::lock_guard lock{script->mutex};
+        std::unique_lock lock{script->mutex};
         script->steps.emplace_back(step);
+        script->step_taken.notify_all();
         asio::post(step_strand_, [this] { step_taken_.cancel(); });
         if (script->die_at == step) ::kill(::getpid(), SIGKILL);
         if (script->fail_at == step) return fail(Errc::internal, "injected at " + std::string{step});
+        const auto may_go_on = [&] { return std::ranges::count(script->steps, script->hold_until) > 0; };
+        if (script->hold_at == step) script->step_taken.wait_for(lock, std::chrono::seconds{60}, may_go_on);
         return {};
     };
     parts.watch_pressure = [](const asio::any_io_executor&) -> Result<MemoryPressure> {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,8 +29,10 @@ struct Script {
     std::optional<Error> start_fails;
     std::optional<Error> network_fails;
     std::optional<Error> identity_fails;
-    std::string fail_at;           // a step of StepHook
-    std::string die_at;            // a step of StepHook where the process kills itself
+    std::string fail_at;  // a step of StepHook
+    std::string die_at;   // a step of StepHook where the process kills itself
+    std::string hold_at;  // a step of StepHook that goes on once `hold_until` has been taken
+    std::string hold_until;
     bool guest_silent = false;     // the agent never answers
     bool guest_powers_off = true;  // when asked to shut down
     bool no_network = false;
@@ -60,6 +63,7 @@ struct Script {
     std::string server_id;                              // as retain() was told
     std::vector<proto::Identity> identities;            // given to guests, in order
     std::vector<std::string> steps;
+    std::condition_variable step_taken;
     std::uint32_t reconnects = 0;
     bool traffic_held = false;  // of the guest asked last
 };
