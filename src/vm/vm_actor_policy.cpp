@@ -53,6 +53,7 @@ Awaitable<Result<void>> VmActor::set_policy(VmPolicy policy) {
 // Begins anew with the policy as it is now.
 void VmActor::follow_policy() {
     policy_tasks_.cancel();
+    if (abandoned_) return;  // nobody would end them
     if (status_.policy.checkpoint_every) policy_tasks_.spawn(save_now_and_then(shared_from_this()));
     if (status_.policy.idle_suspend) policy_tasks_.spawn(suspend_when_idle(shared_from_this()));
 }
